@@ -1,0 +1,232 @@
+"""The ``dataset`` artifact: one HDF5 file with ids, labels, splits, ground truth, and pixels or an index of files.
+
+Layout of ``dataset.h5`` (N samples, K classes): ``/sample_ids`` [N] str, ``/split`` [N] uint8 (0 train, 1 validation,
+2 test), ``/labels`` [N] int64 or [N, K] uint8 multi-hot; packed: ``/images`` [N, C, H, W] uint8; indexed: ``/files`` [N] str,
+``/file_offset`` [N] int64 (-1: a file of its own, else a place in a tar), ``/file_size`` [N] int64, ``/file_sha256`` [N] str;
+optional ``/boxes`` [M, 6] int64 (row, class, x0, y0, x1, y1 in px, inclusive) and ``/segmentation`` [N, H, W] uint8
+(0 background, c + 1 class c, 255 void). Attributes: schema_version, name, class_names, multi_label, mean, std (of the
+training split in [0, 1], one number a channel; absent without one), resize_px, crop_px (0: none), image_size [H, W] (packed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from roarline.artifacts.files import atomic_path
+from roarline.errors import ArtifactError
+
+DATASET_FILE = "dataset.h5"
+SPLITS = ("train", "validation", "test")
+_SCHEMA_VERSION = 1
+
+
+@dataclass
+class DatasetContent:
+    """What goes into a ``dataset`` artifact; see the module's docstring for shapes."""
+
+    name: str
+    class_names: list[str]
+    multi_label: bool
+    sample_ids: list[str]
+    split: np.ndarray
+    labels: np.ndarray
+    mean: np.ndarray | None
+    std: np.ndarray | None
+    resize_px: int | None = None
+    crop_px: int | None = None
+    images: np.ndarray | None = None
+    files: list[str] | None = None
+    file_offset: np.ndarray | None = None
+    file_size: np.ndarray | None = None
+    file_sha256: list[str] | None = None
+    boxes: np.ndarray | None = None
+    segmentation: np.ndarray | None = None
+
+
+def write_dataset(path: Path, content: DatasetContent) -> None:
+    """Write ``dataset.h5`` atomically.
+
+    Raises:
+        ArtifactError: Ids are not unique, or lengths differ.
+    """
+    import h5py
+
+    count = len(content.sample_ids)
+    if len(set(content.sample_ids)) != count:
+        twice = next(i for i in content.sample_ids if content.sample_ids.count(i) > 1)
+        raise ArtifactError(f"data set {content.name!r}: sample id {twice!r} stands twice")
+    columns: dict[str, Any] = {
+        "split": content.split.astype(np.uint8), "labels": content.labels, "images": content.images,
+        "file_offset": content.file_offset, "file_size": content.file_size, "segmentation": content.segmentation,
+    }  # fmt: skip
+    texts = {"sample_ids": content.sample_ids, "files": content.files, "file_sha256": content.file_sha256}
+    for name, column in {**columns, **texts}.items():
+        if column is not None and len(column) != count:
+            raise ArtifactError(f"data set {content.name!r}: {name} has {len(column)} rows, expected {count}")
+    with atomic_path(path) as partial, h5py.File(partial, "w", libver="v110", track_order=False) as file:
+        for name, column in columns.items():
+            if column is not None:
+                file.create_dataset(name, data=column)
+        for name, text in texts.items():
+            if text is not None:
+                file.create_dataset(name, data=text, dtype=h5py.string_dtype())
+        if content.boxes is not None:
+            file.create_dataset("boxes", data=content.boxes.astype(np.int64).reshape(-1, 6))
+        file.attrs["schema_version"] = _SCHEMA_VERSION
+        file.attrs["name"] = content.name
+        file.attrs["multi_label"] = content.multi_label
+        file.attrs["class_names"] = content.class_names
+        if content.mean is not None and content.std is not None:
+            file.attrs["mean"] = np.asarray(content.mean, dtype=np.float64)
+            file.attrs["std"] = np.asarray(content.std, dtype=np.float64)
+        file.attrs["resize_px"] = content.resize_px or 0
+        file.attrs["crop_px"] = content.crop_px or 0
+        if content.images is not None:
+            file.attrs["image_size"] = content.images.shape[2:]
+
+
+class DatasetFile:
+    """Read access to ``dataset.h5``; small columns are read when asked for, pixels by row."""
+
+    def __init__(self, path: Path) -> None:
+        import h5py
+
+        self.path = path
+        try:
+            self._file = h5py.File(path, "r")
+            version = int(self._file.attrs["schema_version"])
+        except (OSError, KeyError) as error:
+            raise ArtifactError(
+                f"{path}: can't be read as a data set ({error}); delete its folder and run again"
+            ) from error
+        if version != _SCHEMA_VERSION:
+            raise ArtifactError(f"{path}: data set schema {version}, this roarline reads {_SCHEMA_VERSION}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __len__(self) -> int:
+        return int(self._file["sample_ids"].shape[0])
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return str(self._file.attrs["name"])
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """Names of the K classes."""
+        return [str(name) for name in self._file.attrs["class_names"]]
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def multi_label(self) -> bool:
+        """True where labels are multi-hot."""
+        return bool(self._file.attrs["multi_label"])
+
+    @cached_property
+    def mean(self) -> np.ndarray | None:
+        """[C] float64, of the training split, in [0, 1]; None where there is no training split."""
+        return np.asarray(self._file.attrs["mean"]) if "mean" in self._file.attrs else None
+
+    @cached_property
+    def std(self) -> np.ndarray | None:
+        """[C] float64, of the training split, in [0, 1]; None where there is no training split."""
+        return np.asarray(self._file.attrs["std"]) if "std" in self._file.attrs else None
+
+    @property
+    def resize_px(self) -> int | None:
+        """Shorter side to which indexed images are resized when they are read (packed ones are already)."""
+        return int(self._file.attrs["resize_px"]) or None
+
+    @property
+    def crop_px(self) -> int | None:
+        """Side of the centre square that is then cut from indexed images."""
+        return int(self._file.attrs["crop_px"]) or None
+
+    @property
+    def packed(self) -> bool:
+        """True where the file holds the pixels."""
+        return "images" in self._file
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(H, W) of packed images, and of indexed ones that are cropped; None where sizes may differ."""
+        if self.packed:
+            height, width = self._file.attrs["image_size"]
+            return int(height), int(width)
+        return (self.crop_px, self.crop_px) if self.crop_px else None
+
+    @cached_property
+    def sample_ids(self) -> list[str]:
+        """[N] ids."""
+        return [str(value) for value in self._file["sample_ids"].asstr()[:]]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """[N] int64, or [N, K] uint8 multi-hot."""
+        return np.asarray(self._file["labels"][:])
+
+    @cached_property
+    def split(self) -> np.ndarray:
+        """[N] uint8: index into SPLITS."""
+        return np.asarray(self._file["split"][:])
+
+    def rows(self, split: str) -> np.ndarray:
+        """Row numbers of one split, rising, int64."""
+        return np.flatnonzero(self.split == SPLITS.index(split)).astype(np.int64)
+
+    def pixels(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Packed pixels of some rows, in the order asked for: uint8 [B, C, H, W]."""
+        if not self.packed:
+            raise ArtifactError(f"{self.path}: its pixels are not packed; read the files it lists")
+        order = np.asarray(rows, dtype=np.int64)
+        if len(order) and np.array_equal(order, np.arange(order[0], order[0] + len(order))):
+            return np.asarray(self._file["images"][order[0] : order[0] + len(order)])
+        unique, inverse = np.unique(order, return_inverse=True)
+        if len(unique) > len(self) // 4:
+            return np.asarray(self._file["images"][:])[order]
+        return np.asarray(self._file["images"][unique])[inverse]
+
+    def file_entries(self, rows: Sequence[int] | np.ndarray) -> list[tuple[str, int, int, str]]:
+        """(path relative to the raw data's root, offset or -1, size in bytes, SHA-256 or "") of indexed images."""
+        files, offsets, sizes, hashes = self._index
+        return [(files[row], int(offsets[row]), int(sizes[row]), hashes[row]) for row in np.asarray(rows)]
+
+    @cached_property
+    def _index(self) -> tuple[list[str], np.ndarray, np.ndarray, list[str]]:
+        return (
+            list(self._file["files"].asstr()[:]), self._file["file_offset"][:], self._file["file_size"][:],
+            list(self._file["file_sha256"].asstr()[:]),
+        )  # fmt: skip
+
+    @cached_property
+    def boxes(self) -> np.ndarray | None:
+        """[M, 6] int64 (row, class, x0, y0, x1, y1 in px, inclusive), or None."""
+        return np.asarray(self._file["boxes"][:]) if "boxes" in self._file else None
+
+    def segmentation(self, rows: Sequence[int] | np.ndarray) -> np.ndarray | None:
+        """uint8 [B, H, W] of some rows (0 background, c + 1 class c, 255 void), or None."""
+        if "segmentation" not in self._file:
+            return None
+        return np.stack([self._file["segmentation"][int(row)] for row in np.asarray(rows)])

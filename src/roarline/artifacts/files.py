@@ -1,0 +1,112 @@
+"""Files that exist only when they are whole: write aside, flush, rename; hash. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from roarline.errors import ArtifactError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a path beside ``target`` to write to; on success flush it and rename it to ``target``.
+
+    Raises:
+        ArtifactError: The disk is full or the folder can't be written.
+    """
+    with writing_to(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=PARTIAL_SUFFIX, dir=target.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            yield partial
+            partial.chmod(0o666 & ~_umask())
+            flush(partial)
+            partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        flush(target.parent)
+
+
+@contextlib.contextmanager
+def writing_to(target: Path) -> Iterator[None]:
+    """Turn the operating system's write errors into one clear message."""
+    try:
+        yield
+    except OSError as error:
+        code = error.errno if error.errno is not None else _errno_in(str(error))
+        if code in (errno.ENOSPC, errno.EDQUOT):
+            raise ArtifactError(
+                f"{target}: the disk is full; free some space (`roarline gc` drops unused artifacts) and run again: "
+                "what was finished is kept"
+            ) from error
+        if code in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise ArtifactError(
+                f"{target}: can't write here ({os.strerror(code)}); make the folder writable, or set runtime.artifacts to another"
+            ) from error
+        raise
+
+
+def flush(path: Path) -> None:
+    """Ask the operating system to put a file, or a folder's entries, on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # some network file systems can't flush a folder
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, sorted and indented."""
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        ArtifactError: The file is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: missing") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path}: damaged, not valid JSON ({error}); delete its folder and run again") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _errno_in(message: str) -> int | None:
+    """h5py says the errno only in words."""
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if f"errno = {code}," in message:
+            return code
+    return None

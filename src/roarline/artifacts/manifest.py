@@ -1,0 +1,70 @@
+"""The manifest beside each artifact: what it is, what is in it, how it came to be. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from roarline.artifacts.files import read_json
+from roarline.errors import ArtifactError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class FileEntry(BaseModel):
+    """One file of an artifact; ``content`` is None for a file that renders others, e.g. a page with times in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int
+    sha256: str
+    content: str | None
+
+
+class InputEntry(BaseModel):
+    """One artifact that was read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    key: str
+    digest: str
+
+
+class Manifest(BaseModel):
+    """``manifest.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int
+    stage: str
+    stage_version: int
+    key: str
+    label: str
+    parameters: dict[str, Any]
+    inputs: dict[str, InputEntry]
+    files: dict[str, FileEntry]
+    digest: str
+    provenance: dict[str, Any]
+
+    @staticmethod
+    def read(folder: Path) -> Manifest:
+        """Read an artifact's manifest.
+
+        Raises:
+            ArtifactError: It is missing, damaged or of a newer schema.
+        """
+        path = folder / MANIFEST
+        data = read_json(path)
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ArtifactError(f"{path}: schema version {version!r}, this roarline reads {SCHEMA_VERSION}")
+        try:
+            return Manifest.model_validate(data)
+        except ValidationError as error:
+            raise ArtifactError(
+                f"{path}: damaged: {error.errors()[0]['msg']}; delete its folder and run again"
+            ) from error

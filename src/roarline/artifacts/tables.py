@@ -1,0 +1,66 @@
+"""Tables as Parquet and CSV. Imports no torch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from roarline.artifacts.files import atomic_path
+from roarline.errors import ArtifactError
+
+SCORES_FILE = "scores.parquet"
+SCORE_COLUMNS = ("sample_id", "target", "metric", "setting", "value", "status")
+
+
+def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write columns of equal length; types are inferred, None is null."""
+    import pyarrow
+    import pyarrow.parquet
+
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ArtifactError(f"{path}: columns of different length: {lengths}")
+    with atomic_path(path) as partial:
+        pyarrow.parquet.write_table(
+            pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()}), partial
+        )
+
+
+def read_parquet(path: Path) -> dict[str, list[Any]]:
+    """Read a table as lists, one a column.
+
+    Raises:
+        ArtifactError: The file is damaged.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path, memory_map=False)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise ArtifactError(
+            f"{path}: damaged, can't be read as Parquet ({error}); delete its folder and run again"
+        ) from error
+    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write the same columns as CSV (RFC 4180 quoting, ``\\n``); floats keep every digit, None is empty."""
+    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(
+            ["" if v is None else repr(v) if isinstance(v, float) else v for v in row]
+            for row in zip(*columns.values(), strict=True)
+        )
+
+
+def read_csv(path: Path) -> dict[str, list[str]]:
+    """Read a CSV file as text columns."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        rows = list(reader)
+    return {name: [row[index] for row in rows] for index, name in enumerate(header)}

@@ -1,0 +1,174 @@
+"""Components named in YAML: their parameter types and where their code lies. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from roarline.errors import UserInputError
+
+Sign = Literal["signed", "positive", "absolute", "squared"]
+Channels = Literal["sum", "mean", "max", "max_abs", "none"]
+
+
+class Params(BaseModel):
+    """Parameters of a component: the fields are its YAML keys, its documentation and its share of the key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class NoParams(Params):
+    """A component without parameters."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One line of a table: a name that YAML may use, and what stands behind it.
+
+    Args:
+        implementation: ``package.module:function``; imported only when it is used.
+        params: The parameter type; keyword arguments of the implementation.
+        summary: One line for ``roarline list``.
+        source: Paper, equation or section.
+    """
+
+    implementation: str
+    params: type[Params]
+    summary: str
+    source: str = ""
+
+    def load(self) -> Callable[..., Any]:
+        """Import the implementation."""
+        return load_object(self.implementation)
+
+
+@dataclass(frozen=True)
+class MethodComponent(Component):
+    """An attribution method.
+
+    Args:
+        passes: Cost in network passes for one image, in words, e.g. ``1 forward + 1 backward``.
+        channels: Default reduction of [B, C, H, W] maps to [B, H, W].
+        sign: Default reading of the values where pixels are ranked.
+        baseline: True for a control that rides along in every table.
+    """
+
+    passes: str = ""
+    channels: Channels = "sum"
+    sign: Sign = "signed"
+    needs_layer: bool = False
+    baseline: bool = False
+
+
+@dataclass(frozen=True)
+class MetricComponent(Component):
+    """A metric; ``higher_is_better`` and ``unit`` go into every score table."""
+
+    higher_is_better: bool | None = None
+    unit: str = ""
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class DatasetComponent(Component):
+    """A data set.
+
+    Args:
+        ground_truth: What beside labels it knows, e.g. ``("boxes", "segmentation")``.
+        embedded: True where no raw files are needed.
+        fingerprint: ``module:function`` (torch-free) from (root, params) to a string that identifies the
+            raw data, or None where the raw data is missing.
+    """
+
+    fingerprint: str = ""
+    embedded: bool = False
+    ground_truth: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UserComponent:
+    """A component of the user's own, named by dotted path or entry point; its params are free."""
+
+    dotted_path: str
+    source_sha256: str
+    source_file: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_object(path: str) -> Callable[..., Any]:
+    """Import ``package.module:name`` or ``package.module.name``.
+
+    Raises:
+        UserInputError: The module or the name doesn't exist.
+    """
+    module_name, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")
+    if not module_name:
+        raise UserInputError(f"{path!r} is neither a known name nor a dotted path such as my_package.my_module.my_name")
+    _see_working_directory()
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UserInputError(
+            f"{path!r}: can't import module {error.name!r}; is it installed, or in this folder?"
+        ) from error
+    if not hasattr(module, attribute):
+        raise UserInputError(f"{path!r}: module {module_name!r} ({module.__file__}) has no name {attribute!r}")
+    loaded = getattr(module, attribute)
+    if not callable(loaded):
+        raise UserInputError(f"{path!r} is a {type(loaded).__name__}, expected something that can be called")
+    return loaded  # type: ignore[no-any-return]
+
+
+def locate(name: str, group: str) -> UserComponent:
+    """Find the source file of a user's component without importing it.
+
+    Args:
+        name: A dotted path, or the name of an entry point.
+        group: Entry point group, e.g. ``roarline.methods``.
+
+    Raises:
+        UserInputError: There is no such module, or it has no Python source.
+    """
+    for point in entry_points(group=group, name=name):
+        name = point.value.replace(":", ".")
+    module_name, _, _ = name.rpartition(".")
+    if not module_name:
+        raise UserInputError(f"{name!r} is neither a known name nor a dotted path such as my_package.my_module.my_name")
+    _see_working_directory()
+    try:
+        spec = importlib.util.find_spec(module_name)
+    except (ModuleNotFoundError, ValueError) as error:
+        raise UserInputError(
+            f"{name!r}: can't find module {module_name!r}; is it installed, or in this folder?"
+        ) from error
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise UserInputError(
+            f"{name!r}: can't find the Python source of module {module_name!r} (installed, or in this folder?)"
+        )
+    source = Path(spec.origin)
+    return UserComponent(name, hashlib.sha256(source.read_bytes()).hexdigest(), str(source))
+
+
+def default_params(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword defaults of a callable, for ``roarline list``."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+
+
+def _see_working_directory() -> None:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)

@@ -1,0 +1,253 @@
+"""The typed experiment: what one YAML file may say. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from roarline.config.component import Channels, Sign
+
+Split = Literal["train", "validation", "test"]
+Compat = Literal["corrected", "original"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Threads = Annotated[int, Field(ge=1, le=1024, description="CPU threads of a job; part of the key")]
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class Limit(Section):
+    """Images to use of each split, a stratified draw from the seed; null means all."""
+
+    train: int | None = Field(None, ge=1)
+    validation: int | None = Field(None, ge=1)
+    test: int | None = Field(None, ge=1)
+
+
+class Statistics(Section):
+    """Mean and standard deviation of the normalisation, in [0, 1] pixel values, one number a channel."""
+
+    mean: list[float] = Field(min_length=1)
+    std: list[Annotated[float, Field(gt=0)]] = Field(min_length=1)
+
+
+class Data(Section):
+    """Which images, how they are split, and how pixels become network inputs."""
+
+    dataset: str = Field(description="a name of `roarline list datasets`, or a dotted path")
+    root: str | None = Field(None, description="folder or tar of the raw data; never part of a key")
+    params: dict[str, Any] = Field(default_factory=dict)
+    validation_fraction: float = Field(0.125, ge=0, lt=1, description="share of the training split, stratified")
+    limit: Limit = Limit()
+    resize_px: int | None = Field(None, ge=1, description="resize the shorter side to this, bilinear, antialiased")
+    crop_px: int | None = Field(None, ge=1, description="then cut a centre square of this side")
+    normalization: Literal["dataset", "imagenet"] | Statistics = Field(
+        "dataset", description="dataset: statistics of the training split; imagenet: the usual constants"
+    )
+    pack_limit_mb: int = Field(4096, ge=1, description="pixels are packed up to this size, beyond it files are indexed")
+
+
+class Model(Section):
+    """Which network."""
+
+    arch: str = Field(description="a name of `roarline list models`, torchvision:NAME, timm:NAME, or a dotted path")
+    params: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = Field(None, description="a torchvision weight name, e.g. IMAGENET1K_V2, or a path")
+
+
+class Optimizer(Section):
+    """The optimiser and its constants."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
+    nesterov: bool = Field(False, description="sgd only")
+
+
+class Scheduler(Section):
+    """How the learning rate falls; step counts epochs, cosine and one_cycle count optimiser steps."""
+
+    name: Literal["none", "step", "cosine", "one_cycle"] = "none"
+    step_size: int = Field(10, ge=1, description="step: epochs between two drops")
+    gamma: float = Field(0.1, gt=0, le=1, description="step: factor of a drop")
+    warmup_fraction: float = Field(0.3, gt=0, lt=1, description="one_cycle: share of the steps in which the rate rises")
+
+
+class Augmentation(Section):
+    """Random changes of training images, after removal."""
+
+    crop_padding_px: int = Field(0, ge=0, description="zero-pad by this in normalised space, cut at random")
+    horizontal_flip: bool = False
+
+
+class TrainCls(Section):
+    """How a classifier is trained."""
+
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(128, ge=1)
+    loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="cross_entropy only")
+    optimizer: Optimizer = Optimizer()
+    scheduler: Scheduler = Scheduler()
+    augmentation: Augmentation = Augmentation()
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
+    threads: Threads = 2
+
+
+class Method(Section):
+    """One attribution method of the experiment."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", description="unique in this experiment")
+    method: str | None = Field(None, description="a name of `roarline list methods`, or a dotted path; default: name")
+    params: dict[str, Any] = Field(default_factory=dict)
+    batched: bool = Field(True, description="false: called with one preprocessed image [1, C, H, W] and one label")
+    channels: Channels | None = Field(None, description="reduction of [B, C, H, W] maps; default: the method's")
+    sign: Sign | None = Field(None, description="how values are read where pixels are ranked; default: the method's")
+
+    @property
+    def component(self) -> str:
+        """Name or dotted path of what computes the maps."""
+        return self.method or self.name
+
+
+class Attribution(Section):
+    """Which maps are extracted."""
+
+    methods: list[Method] = Field(min_length=1)
+    target: Literal["predicted", "label", "every-label"] = "predicted"
+    dtype: Literal["float32", "float16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    threads: Threads = 2
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> Attribution:
+        names = [method.name for method in self.methods]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"two methods share a name: {', '.join(twice)}; give one of them another `name` and a `method`"
+            )
+        return self
+
+
+class EvaluateRoar(Section):
+    """Remove and retrain."""
+
+    fractions: list[Fraction] = Field(
+        [0.1, 0.3, 0.5, 0.7, 0.9], min_length=1, description="removed_fraction of the pixels"
+    )
+    modes: list[Literal["roar", "kar"]] = Field(["roar", "kar"], min_length=1)
+    repeats: int = Field(5, ge=1, description="trainings a cell, each from its own initialisation")
+    fill: Literal["mean", "zero", "blur"] = Field(
+        "mean", description="mean: of the training split; zero: black; blur: of the image"
+    )
+    probe_repeats: int = Field(1, ge=0, description="trainings a cell of the leakage probe; 0 leaves it out")
+    training: TrainCls | None = Field(None, description="default: as train-cls")
+    engine: Literal["single"] = "single"
+    ties: Literal["random", "index"] = "random"
+    merge_normalization: Literal["min_max", "none"] = Field(
+        "min_max", description="of each map before the maps of an image with several targets merge by pixelwise maximum"
+    )
+    compat: Compat = "corrected"
+    threads: Threads = 1
+
+    @field_validator("fractions", "modes")
+    @classmethod
+    def _distinct(cls, value: list[Any]) -> list[Any]:
+        if len(set(value)) != len(value):
+            raise ValueError("holds a value twice")
+        return value
+
+
+class EvaluatePerturbation(Section):
+    """Remove pixels in order of relevance and watch the classifier's score."""
+
+    metrics: list[str] = Field(
+        ["morf", "lerf", "srg", "insertion", "deletion", "morf_deviation", "lerf_deviation"], min_length=1
+    )
+    fractions: list[Fraction] = Field(
+        [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
+        min_length=2,
+        description="morf, lerf, srg and the deviations",
+    )
+    steps: int = Field(28, ge=1, description="insertion and deletion: equal steps from nothing to everything")
+    fill: Literal["mean", "zero", "blur"] = Field("mean", description="morf, lerf, srg and the deviations")
+    insertion_fill: Literal["mean", "zero", "blur"] = "blur"
+    deletion_fill: Literal["mean", "zero", "blur"] = "mean"
+    score: Literal["probability", "logit"] = "probability"
+    limit: int | None = Field(None, ge=1, description="test images, a draw from the seed; null means all")
+    ties: Literal["random", "index"] = "random"
+    compat: Compat = "corrected"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    threads: Threads = 2
+
+    @field_validator("fractions")
+    @classmethod
+    def _rising(cls, value: list[float]) -> list[float]:
+        if any(b <= a for a, b in zip(value, value[1:], strict=False)):
+            raise ValueError("must rise from one value to the next")
+        return value
+
+
+class AggregateScores(Section):
+    """Intervals and ranks."""
+
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples")
+
+
+class Report(Section):
+    """The page."""
+
+    title: str | None = None
+    gallery_images: int = Field(8, ge=0, le=200)
+
+
+class Runtime(Section):
+    """Where and how the work runs; never part of a key."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$")
+    workers: int | Literal["auto"] = "auto"
+    executor: Literal["local"] = "local"
+    artifacts: str = "artifacts"
+    loader_threads: int = Field(2, ge=1, description="threads that decode images")
+
+    @field_validator("workers")
+    @classmethod
+    def _positive(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be 1 or more, or auto")
+        return value
+
+
+class Experiment(BaseModel):
+    """One YAML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+    name: str = Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
+    description: str = ""
+    seed: int = Field(0, ge=0)
+    data: Data
+    model: Model
+    train_cls: TrainCls | None = Field(None, alias="train-cls")
+    attribution: Attribution
+    evaluate_roar: EvaluateRoar | None = Field(None, alias="evaluate-roar")
+    evaluate_perturbation: EvaluatePerturbation | None = Field(None, alias="evaluate-perturbation")
+    aggregate_scores: AggregateScores = Field(AggregateScores(), alias="aggregate-scores")
+    report: Report = Report()
+    runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _trained_or_loaded(self) -> Experiment:
+        if self.train_cls is None and self.model.weights is None:
+            raise ValueError("needs a train-cls section (to train the classifier) or model.weights (to load it)")
+        if self.evaluate_roar and self.evaluate_roar.training is None and self.train_cls is None:
+            raise ValueError("evaluate-roar needs a training section of its own where there is no train-cls section")
+        return self

@@ -1,0 +1,42 @@
+"""The table of model architectures. Imports no torch.
+
+To add a model: write one function in ``roarline/models/`` that returns an ``nn.Module``, and one line in
+``MODELS``. ``torchvision:NAME``, ``timm:NAME`` and dotted paths need no line.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from roarline.config.component import Component, NoParams, Params
+
+
+class SmallCnnParams(Params):
+    """Three convolutions for images of 8×8 to 32×32 px."""
+
+    width: int = Field(32, ge=4, description="channels of the first convolution; later ones have 2 × and 4 ×")
+
+
+_MODELS = "roarline.models"
+_CIFAR_RESNET = "CIFAR form: 3×3 stem without pooling, widths 64/128/256"
+
+MODELS: dict[str, Component] = {
+    "resnet8": Component(
+        f"{_MODELS}.cifar_resnet:resnet8", NoParams, f"ResNet-8, {_CIFAR_RESNET}", "saurabheights/ROAR"
+    ),
+    "resnet14": Component(
+        f"{_MODELS}.cifar_resnet:resnet14",
+        NoParams,
+        f"ResNet-14, {_CIFAR_RESNET}",
+        "saurabheights/ROAR family",
+    ),
+    "resnet20": Component(
+        f"{_MODELS}.cifar_resnet:resnet20",
+        NoParams,
+        f"ResNet-20, {_CIFAR_RESNET}",
+        "saurabheights/ROAR family",
+    ),
+    "small_cnn": Component(
+        f"{_MODELS}.small_cnn:small_cnn", SmallCnnParams, "Three convolutions for 8×8 to 32×32 px", "roarline"
+    ),
+}

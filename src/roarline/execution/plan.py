@@ -1,0 +1,394 @@
+"""From an experiment to jobs with keys, without running anything. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from roarline.artifacts.files import file_sha256
+from roarline.artifacts.keys import artifact_key
+from roarline.config.component import MethodComponent, UserComponent, load_object, locate
+from roarline.config.datasets import DATASETS
+from roarline.config.experiment import Experiment, Method
+from roarline.config.load import parse_params
+from roarline.config.methods import METHODS
+from roarline.config.models import MODELS
+from roarline.errors import UserInputError
+from roarline.stages import STAGES
+from roarline.stages.job import Job
+
+PENDING = "pending"
+_FREE_ARCHITECTURES = ("torchvision:", "timm:")
+
+
+@dataclass
+class Plan:
+    """All jobs of one experiment, in an order in which they can run.
+
+    Attributes:
+        pending: Why keys are provisional (the raw data is missing), or None.
+    """
+
+    experiment: Experiment
+    jobs: list[Job] = field(default_factory=list)
+    pending: str | None = None
+
+    def of(self, stage: str) -> list[Job]:
+        """The jobs of one stage."""
+        return [job for job in self.jobs if job.stage == stage]
+
+    def needed_by(self, stage: str) -> list[Job]:
+        """The jobs of one stage and all that they read, directly or not."""
+        wanted = {job.key for job in self.of(stage)}
+        for job in reversed(self.jobs):
+            if job.key in wanted:
+                wanted |= {key for _, key in job.inputs.values()}
+        return [job for job in self.jobs if job.key in wanted]
+
+
+def build_plan(experiment: Experiment) -> Plan:
+    """Derive every job of an experiment.
+
+    Raises:
+        UserInputError: A component can't be found or its parameters are wrong.
+    """
+    plan = Plan(experiment)
+    add = partial(_add, plan)
+    dataset = add(
+        "prepare-data", _data_label(experiment), _data_parameters(plan), {}, local={"root": experiment.data.root}
+    )
+    model, model_local = _model_parameters(experiment)
+    training = experiment.train_cls.model_dump(mode="json", exclude={"threads"}) if experiment.train_cls else None
+    classifier = add(
+        "train-cls",
+        f"train-cls {experiment.model.arch}",
+        {
+            "model": model,
+            "training": training,
+            "normalization": _dump(experiment.data.normalization),
+            "seed": experiment.seed,
+            "threads": experiment.train_cls.threads if experiment.train_cls else 2,
+        },
+        {"dataset": dataset},
+        local={**model_local, "root": experiment.data.root},
+        cost=20.0,
+    )
+    maps = {
+        (method.name, split): _add_maps(plan, method, split, dataset, classifier)
+        for method in experiment.attribution.methods
+        for split in _splits(experiment)
+    }
+    scores: dict[str, Job] = {}
+    if experiment.evaluate_perturbation:
+        for method in experiment.attribution.methods:
+            settings = experiment.evaluate_perturbation.model_dump(mode="json")
+            scores[method.name] = add(
+                "evaluate-perturbation",
+                f"evaluate-perturbation {method.name}",
+                {**settings, "sign": _sign(method), "seed": experiment.seed},
+                {"dataset": dataset, "classifier": classifier, "maps": maps[method.name, "test"]},
+                local={"root": experiment.data.root},
+                cost=2.0,
+            )
+    cells = list(_add_cells(plan, model, dataset, maps)) if experiment.evaluate_roar else []
+    _add_summary(plan, dataset, classifier, maps, scores, cells)
+    return plan
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One retraining: where it stands in the grid, and its job."""
+
+    method: str | None
+    mode: str
+    removed_fraction: float
+    repeat: int
+    probe: bool
+    job: Job
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Its place, for tables."""
+        return {
+            "method": self.method,
+            "mode": self.mode,
+            "removed_fraction": self.removed_fraction,
+            "repeat": self.repeat,
+            "probe": self.probe,
+        }
+
+
+def _add(
+    plan: Plan,
+    stage: str,
+    label: str,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, Job],
+    *,
+    local: Mapping[str, Any] | None = None,
+    cost: float = 1.0,
+) -> Job:
+    version = STAGES[stage].version
+    key = artifact_key(stage, version, parameters, {role: job.key for role, job in inputs.items()})
+    known = next((job for job in plan.jobs if job.key == key), None)
+    if known is not None:
+        return known
+    job = Job(
+        stage=stage,
+        stage_version=version,
+        key=key,
+        label=label,
+        parameters=dict(parameters),
+        inputs={role: (job.stage, job.key) for role, job in inputs.items()},
+        local={**(local or {})},
+        cost=cost,
+    )
+    plan.jobs.append(job)
+    return job
+
+
+def _data_label(experiment: Experiment) -> str:
+    return f"prepare-data {experiment.data.dataset}"
+
+
+def _data_parameters(plan: Plan) -> dict[str, Any]:
+    data = plan.experiment.data
+    parameters: dict[str, Any] = {
+        "dataset": data.dataset,
+        "validation_fraction": data.validation_fraction,
+        "limit": data.limit.model_dump(mode="json"),
+        "resize_px": data.resize_px,
+        "crop_px": data.crop_px,
+        "pack_limit_mb": data.pack_limit_mb,
+        "seed": plan.experiment.seed,
+        "threads": 1,
+    }
+    if data.dataset in DATASETS:
+        component = DATASETS[data.dataset]
+        params = parse_params("dataset", data.dataset, component.params, data.params)
+        parameters["params"] = params.model_dump(mode="json")
+        raw = load_object(component.fingerprint)(data.root, parameters["params"])
+        if raw is None:
+            plan.pending = (
+                f"the raw data of {data.dataset!r} is not at {data.root!r} yet: keys are provisional until it is there"
+                if data.root
+                else f"data set {data.dataset!r} needs data.root, the folder of its raw data"
+            )
+        parameters["fingerprint"] = raw or PENDING
+    else:
+        user = locate(data.dataset, "roarline.datasets")
+        parameters |= {"params": data.params, "fingerprint": "", **_user(user)}
+    return parameters
+
+
+def _model_parameters(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any]]:
+    model = experiment.model
+    parameters: dict[str, Any] = {"arch": model.arch, "params": model.params, "weights": model.weights}
+    if model.arch in MODELS:
+        parameters["params"] = parse_params("model", model.arch, MODELS[model.arch].params, model.params).model_dump(
+            mode="json"
+        )
+    elif not model.arch.startswith(_FREE_ARCHITECTURES):
+        parameters |= _user(locate(model.arch, "roarline.models"))
+    local: dict[str, Any] = {}
+    if model.weights is not None and _is_path(model.weights):
+        path = Path(model.weights)
+        if path.is_file():
+            parameters["weights"] = f"sha256:{file_sha256(path)}"
+        else:
+            raise UserInputError(
+                f"model.weights: {model.weights}: no such file (a weight name such as IMAGENET1K_V2 has no slash or dot)"
+            )
+        local["weights"] = str(path)
+    return parameters, local
+
+
+def _is_path(weights: str) -> bool:
+    return "/" in weights or weights.endswith((".pth", ".pt", ".safetensors", ".bin"))
+
+
+def _splits(experiment: Experiment) -> tuple[str, ...]:
+    return ("train", "validation", "test") if experiment.evaluate_roar else ("test",)
+
+
+def _component(method: Method) -> MethodComponent | None:
+    return METHODS.get(method.component)
+
+
+def _sign(method: Method) -> str:
+    component = _component(method)
+    return method.sign or (component.sign if component else "signed")
+
+
+def _channels(method: Method) -> str:
+    component = _component(method)
+    return method.channels or (component.channels if component else "sum")
+
+
+def method_parameters(method: Method) -> dict[str, Any]:
+    """What of a method goes into a key: everything but the name it has in this experiment."""
+    component = _component(method)
+    parameters: dict[str, Any] = {"method": method.component, "batched": method.batched, "channels": _channels(method)}
+    if component is not None:
+        params = parse_params("method", method.component, component.params, method.params)
+        return {**parameters, "params": params.model_dump(mode="json")}
+    return {**parameters, "params": method.params, **_user(locate(method.component, "roarline.methods"))}
+
+
+def _user(user: UserComponent) -> dict[str, Any]:
+    return {"dotted_path": user.dotted_path, "source_sha256": user.source_sha256}
+
+
+def _add_maps(plan: Plan, method: Method, split: str, dataset: Job, classifier: Job) -> Job:
+    attribution = plan.experiment.attribution
+    return _add(
+        plan,
+        "extract-attribution-maps",
+        f"extract-attribution-maps {method.name} {split}",
+        {
+            **method_parameters(method),
+            "split": split,
+            "target": attribution.target,
+            "dtype": attribution.dtype,
+            "precision": attribution.precision,
+            "seed": plan.experiment.seed,
+            "threads": attribution.threads,
+        },
+        {"dataset": dataset, "classifier": classifier},
+        local={"root": plan.experiment.data.root},
+        cost=2.0,
+    )
+
+
+def _add_cells(
+    plan: Plan, model: Mapping[str, Any], dataset: Job, maps: Mapping[tuple[str, str], Job]
+) -> Iterator[Cell]:
+    experiment = plan.experiment
+    roar = experiment.evaluate_roar
+    if roar is None:
+        return
+    training = roar.training or experiment.train_cls
+    assert training is not None, "checked by Experiment"  # noqa: S101
+    shared = {
+        "model": {key: value for key, value in model.items() if key != "weights"},
+        "training": training.model_dump(mode="json", exclude={"threads"}),
+        "normalization": _dump(experiment.data.normalization),
+        "engine": roar.engine,
+        "seed": experiment.seed,
+        "threads": roar.threads,
+    }
+
+    def cell(method: Method | None, mode: str, fraction: float, repeat: int, *, probe: bool) -> Cell:
+        parameters: dict[str, Any] = {
+            **shared,
+            "repeat": repeat,
+            "probe": probe,
+            "mode": mode,
+            "removed_fraction": fraction,
+        }
+        inputs = {"dataset": dataset}
+        if method is not None:
+            parameters |= {
+                "sign": _sign(method),
+                "fill": roar.fill,
+                "ties": roar.ties,
+                "merge_normalization": roar.merge_normalization,
+                "compat": roar.compat,
+            }
+            inputs |= {f"maps_{split}": maps[method.name, split] for split in _splits(experiment)}
+        name = method.name if method else "nothing removed"
+        label = f"evaluate-roar {name} {mode} {fraction:g} #{repeat}{' probe' if probe else ''}"
+        return Cell(
+            method.name if method else None,
+            mode,
+            fraction,
+            repeat,
+            probe,
+            _add(plan, "evaluate-roar", label, parameters, inputs),
+        )
+
+    for repeat in range(roar.repeats):
+        yield cell(None, "reference", 0.0, repeat, probe=False)
+    for probe, repeats in ((False, roar.repeats), (True, roar.probe_repeats)):
+        for method in experiment.attribution.methods:
+            for mode in roar.modes:
+                for fraction in roar.fractions:
+                    for repeat in range(repeats):
+                        yield cell(method, mode, fraction, repeat, probe=probe)
+
+
+def _add_summary(
+    plan: Plan,
+    dataset: Job,
+    classifier: Job,
+    maps: Mapping[tuple[str, str], Job],
+    scores: Mapping[str, Job],
+    cells: list[Cell],
+) -> None:
+    experiment = plan.experiment
+    methods = [
+        {
+            "name": m.name,
+            "sign": _sign(m),
+            "baseline": bool((c := _component(m)) and c.baseline),
+            **method_parameters(m),
+        }
+        for m in experiment.attribution.methods
+    ]
+    score_inputs = {f"scores:{name}": job for name, job in scores.items()}
+    cell_inputs = {f"cell:{index}": cell.job for index, cell in enumerate(cells)}
+    places = {f"cell:{index}": cell.place for index, cell in enumerate(cells)}
+    shared = {
+        "experiment": experiment.name,
+        "dataset": experiment.data.dataset,
+        "model": experiment.model.arch,
+        "methods": methods,
+        "cells": places,
+        "seed": experiment.seed,
+        "threads": 1,
+    }
+    summary = _add(
+        plan,
+        "aggregate-scores",
+        "aggregate-scores",
+        {**shared, **_dump(experiment.aggregate_scores)},
+        {**score_inputs, **cell_inputs},
+    )
+    perturbation = experiment.evaluate_perturbation
+    _add(
+        plan,
+        "report",
+        "report",
+        {
+            **shared,
+            "title": experiment.report.title or experiment.name,
+            "description": experiment.description,
+            "gallery_images": experiment.report.gallery_images,
+            "confidence": experiment.aggregate_scores.confidence,
+            "evaluate_roar": _dump(experiment.evaluate_roar) if experiment.evaluate_roar else None,
+            "evaluate_perturbation": _dump(perturbation) if perturbation else None,
+        },
+        {
+            "summary": summary,
+            "dataset": dataset,
+            "classifier": classifier,
+            **{f"maps:{method.name}": maps[method.name, "test"] for method in experiment.attribution.methods},
+            **score_inputs,
+            **cell_inputs,
+        },
+        local={"root": experiment.data.root},
+    )
+
+
+def _dump(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def import_stage(stage: str) -> Any:
+    """The function that runs a stage's jobs; imports torch."""
+    module, _, name = STAGES[stage].implementation.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,27 @@
+"""One file a stage: reads artifacts, computes, writes artifacts. This table imports no torch."""
+
+from __future__ import annotations
+
+from roarline.stages.job import StageSpec
+
+STAGES: dict[str, StageSpec] = {
+    "prepare-data": StageSpec(
+        1, "roarline.stages.prepare_data:run", "Pack or index the raw images, labels, splits and ground truth"
+    ),
+    "train-cls": StageSpec(1, "roarline.stages.train_cls:run", "Train (or load) the classifier"),
+    "extract-attribution-maps": StageSpec(
+        1, "roarline.stages.extract_attribution_maps:run", "Compute attribution maps and write them to HDF5"
+    ),
+    "evaluate-roar": StageSpec(
+        1, "roarline.stages.evaluate_roar:run", "Remove pixels and retrain: ROAR, KAR, leakage probe"
+    ),
+    "evaluate-perturbation": StageSpec(
+        1,
+        "roarline.stages.evaluate_perturbation:run",
+        "MoRF, LeRF, SRG, insertion and deletion without retraining",
+    ),
+    "aggregate-scores": StageSpec(
+        1, "roarline.stages.aggregate_scores:run", "Scores with intervals, differences to random, ranks"
+    ),
+    "report": StageSpec(1, "roarline.stages.report:run", "One self-contained page with plots and heat maps"),
+}

@@ -1,0 +1,66 @@
+"""What a stage is given: a job, and the place where it runs. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from roarline.artifacts.store import Artifact, Store, Writer
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One artifact to be made.
+
+    Attributes:
+        stage: Name of the stage.
+        parameters: All that can change the result, as JSON types; part of the key.
+        inputs: Role to (stage, key) of the artifacts that are read.
+        key: SHA-256 of the recipe.
+        label: For people, e.g. ``evaluate-roar gradcam roar 0.3 #2``.
+        local: What can't change a result: paths, limits of this machine; never part of the key.
+        cost: Rough share of the work, for progress and order; any unit.
+    """
+
+    stage: str
+    stage_version: int
+    key: str
+    label: str
+    parameters: dict[str, Any]
+    inputs: dict[str, tuple[str, str]]
+    local: dict[str, Any] = field(default_factory=dict)
+    cost: float = 1.0
+
+    @property
+    def threads(self) -> int:
+        """CPU threads that the job computes with."""
+        return int(self.parameters.get("threads", 1))
+
+
+@dataclass
+class Context:
+    """Where a job runs: none of it may change a result on a CPU."""
+
+    store: Store
+    device: str = "cpu"
+    progress: Progress = lambda done, total, unit: None
+    loader_threads: int = 2
+
+    def inputs(self, job: Job) -> dict[str, Artifact]:
+        """Open the job's inputs."""
+        return {role: self.store.open(stage, key) for role, (stage, key) in job.inputs.items()}
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One line of the stage table; ``implementation`` is ``module:function`` taking (job, context, writer)."""
+
+    version: int
+    implementation: str
+    summary: str
+
+
+Run = Callable[[Job, Context, Writer], None]
