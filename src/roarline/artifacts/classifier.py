@@ -1,7 +1,7 @@
 """The ``classifier`` artifact: weights, architecture, preprocessing, accuracies, training curve. Imports no torch.
 
-Files: ``weights.safetensors`` (the state dict), ``classifier.json`` (ClassifierCard), ``curve.csv`` (epoch, learning_rate,
-train_loss, train_accuracy, validation_loss, validation_accuracy).
+Files: ``weights.safetensors`` (the state dict), ``classifier.json`` (ClassifierCard), ``curve.csv`` (epoch,
+learning_rate, train_loss, train_accuracy, validation_loss, validation_accuracy).
 """
 
 from __future__ import annotations

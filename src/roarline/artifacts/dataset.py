@@ -1,11 +1,12 @@
 """The ``dataset`` artifact: one HDF5 file with ids, labels, splits, ground truth, and pixels or an index of files.
 
-Layout of ``dataset.h5`` (N samples, K classes): ``/sample_ids`` [N] str, ``/split`` [N] uint8 (0 train, 1 validation,
-2 test), ``/labels`` [N] int64 or [N, K] uint8 multi-hot; packed: ``/images`` [N, C, H, W] uint8; indexed: ``/files`` [N] str,
-``/file_offset`` [N] int64 (-1: a file of its own, else a place in a tar), ``/file_size`` [N] int64, ``/file_sha256`` [N] str;
-optional ``/boxes`` [M, 6] int64 (row, class, x0, y0, x1, y1 in px, inclusive) and ``/segmentation`` [N, H, W] uint8
-(0 background, c + 1 class c, 255 void). Attributes: schema_version, name, class_names, multi_label, mean, std (of the
-training split in [0, 1], one number a channel; absent without one), resize_px, crop_px (0: none), image_size [H, W] (packed).
+Layout of ``dataset.h5`` (N samples, K classes): ``/sample_ids`` [N] str, ``/split`` [N] uint8 (0 train, 1
+validation, 2 test), ``/labels`` [N] int64 or [N, K] uint8 multi-hot; packed: ``/images`` [N, C, H, W] uint8;
+indexed: ``/files`` [N] str, ``/file_offset`` [N] int64 (-1: a file of its own, else a place in a tar),
+``/file_size`` [N] int64, ``/file_sha256`` [N] str; optional ``/boxes`` [M, 6] int64 (row, class, x0, y0, x1, y1 in
+px, inclusive) and ``/segmentation`` [N, H, W] uint8 (0 background, c + 1 class c, 255 void). Attributes:
+schema_version, name, class_names, multi_label, mean, std (of the training split in [0, 1], one number a channel;
+absent without one), resize_px, crop_px (0: none), image_size [H, W] (packed).
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ def writing_to(target: Path) -> Iterator[None]:
             ) from error
         if code in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise ArtifactError(
-                f"{target}: can't write here ({os.strerror(code)}); make the folder writable, or set runtime.artifacts to another"
+                f"{target}: can't write here ({os.strerror(code)}); "
+                "make the folder writable, or set runtime.artifacts to another"
             ) from error
         raise
 

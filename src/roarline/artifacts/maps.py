@@ -1,8 +1,9 @@
 """The ``maps`` artifact: attribution maps in one HDF5 file that any reader can use, joined to images by sample id.
 
-Layout of ``maps.h5`` (M rows, a row is an (image, target class) pair): ``/maps`` [M, H, W] or [M, C, H, W] float32 or float16,
-raw and signed, chunked by rows; ``/sample_ids`` [M] str; ``/targets`` [M] int64; ``/logits`` [M, K] float32. Attributes:
-schema_version, method, parameters (JSON), split, classifier_digest, dataset_digest, input_size [H, W], channels (reduction).
+Layout of ``maps.h5`` (M rows, a row is an (image, target class) pair): ``/maps`` [M, H, W] or [M, C, H, W] float32
+or float16, raw and signed, chunked by rows; ``/sample_ids`` [M] str; ``/targets`` [M] int64; ``/logits`` [M, K]
+float32. Attributes: schema_version, method, parameters (JSON), split, classifier_digest, dataset_digest, input_size
+[H, W], channels (reduction).
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def check_rows(rows: MapRows, what: str) -> None:
     if not finite.all():
         bad = int(np.flatnonzero(~finite)[0])
         raise MethodError(
-            f"{what}: the map of sample {rows.sample_ids[bad]!r}, target class {int(rows.targets[bad])}, has NaN or infinite values "
+            f"{what}: the map of sample {rows.sample_ids[bad]!r}, target class {int(rows.targets[bad])}, "
+            "has NaN or infinite values "
             f"({int((~finite).sum())} such rows in this batch); mend the method, maps are never repaired silently"
         )
 
@@ -196,7 +198,8 @@ class MapsFile:
         if not finite.all():
             row = int(order[np.flatnonzero(~finite)[0]])
             raise ArtifactError(
-                f"{self.path}: row {row} (sample {self.sample_ids[row]!r}, target {int(self.targets[row])}) has NaN or infinite values"
+                f"{self.path}: row {row} (sample {self.sample_ids[row]!r}, target {int(self.targets[row])}) "
+                "has NaN or infinite values"
             )
         return values
 

@@ -1,8 +1,9 @@
 """The artifact store: atomic publish, exclusive writers, verified reads. Imports no torch.
 
 Layout: ``<root>/<stage>/<first 16 of key>/`` is a whole artifact; ``<root>/.work/<stage>/<16>/`` is where one is
-being made (``out/`` becomes the artifact, ``parts/`` holds what a later run resumes from); ``<root>/.locks/`` has a lock
-for each; ``<root>/.failed/`` the last error of a job; ``<root>/.checked/`` which files were found good, by size and time.
+being made (``out/`` becomes the artifact, ``parts/`` holds what a later run resumes from); ``<root>/.locks/`` has a
+lock for each; ``<root>/.failed/`` the last error of a job; ``<root>/.checked/`` which files were found good, by
+size and time.
 """
 
 from __future__ import annotations

@@ -88,9 +88,11 @@ class DatasetComponent(Component):
         embedded: True where no raw files are needed.
         fingerprint: ``module:function`` (torch-free) from (root, params) to a string that identifies the
             raw data, or None where the raw data is missing.
+        obtain: ``module:function`` from root that downloads the raw data, where that is possible.
     """
 
     fingerprint: str = ""
+    obtain: str = ""
     embedded: bool = False
     ground_truth: tuple[str, ...] = ()
 

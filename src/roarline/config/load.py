@@ -247,7 +247,7 @@ def _component_errors(data: dict[str, Any]) -> list[tuple[Path_, str]]:
             found.append(
                 (
                     (*where, named_by),
-                    (f"no {kind} is named {name!r}" if not "." in name else str(error)) + hint,
+                    (f"no {kind} is named {name!r}" if "." not in name else str(error)) + hint,
                 )
             )
 

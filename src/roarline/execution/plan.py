@@ -201,7 +201,7 @@ def _model_parameters(experiment: Experiment) -> tuple[dict[str, Any], dict[str,
             parameters["weights"] = f"sha256:{file_sha256(path)}"
         else:
             raise UserInputError(
-                f"model.weights: {model.weights}: no such file (a weight name such as IMAGENET1K_V2 has no slash or dot)"
+                f"model.weights: {model.weights}: no such file (a weight name has no slash, e.g. IMAGENET1K_V2)"
             )
         local["weights"] = str(path)
     return parameters, local
@@ -269,10 +269,9 @@ def _add_cells(
 ) -> Iterator[Cell]:
     experiment = plan.experiment
     roar = experiment.evaluate_roar
-    if roar is None:
+    training = (roar.training or experiment.train_cls) if roar else None
+    if roar is None or training is None:  # the latter is refused by Experiment
         return
-    training = roar.training or experiment.train_cls
-    assert training is not None, "checked by Experiment"  # noqa: S101
     shared = {
         "model": {key: value for key, value in model.items() if key != "weights"},
         "training": training.model_dump(mode="json", exclude={"threads"}),

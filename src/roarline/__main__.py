@@ -1,0 +1,6 @@
+"""`python -m roarline`."""
+
+from roarline.cli import main
+
+if __name__ == "__main__":
+    main()

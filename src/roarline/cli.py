@@ -1,0 +1,192 @@
+"""The `roarline` program: the door. Imports no torch before there is work that needs it."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+import roarline
+from roarline.errors import RoarlineError
+from roarline.stages import STAGES
+
+app = typer.Typer(
+    name="roarline",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Which attribution method tells the truth about an image classifier?",
+)
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="The experiment's YAML file.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override one value of the config; may stand several times."),
+]
+Artifacts = Annotated[Path, typer.Option("--artifacts", help="The artifact folder.")]
+_DEFAULT_ARTIFACTS = Path("artifacts")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: exit code 0 done, 2 the user's input is wrong, 1 anything else."""
+    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; deliberate failures print one message, no traceback."""
+    try:
+        result = app(arguments, standalone_mode=False)
+    except RoarlineError as error:
+        print(f"roarline: {error}", file=sys.stderr)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        print("roarline: stopped; what was finished is kept", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except Exception:  # noqa: BLE001 - the last resort: a defect, shown in full
+        traceback.print_exc()
+        print("roarline: this is a defect of roarline; the lines above say where", file=sys.stderr)
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"roarline {roarline.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(config: Config, set_: Set = None) -> None:
+    """Run every stage that the config asks for, in dependency order, skipping what exists."""
+    from roarline.execution import commands
+
+    commands.run(config, set_ or [])
+
+
+@app.command()
+def plan(config: Config, set_: Set = None) -> None:
+    """Show the jobs a run would do, with their keys, sizes and what is cached; needs no GPU and no data."""
+    from roarline.execution import commands
+
+    commands.show_plan(config, set_ or [])
+
+
+@app.command()
+def status(config: Config, set_: Set = None) -> None:
+    """Show what is done, running, failed, and waiting on what."""
+    from roarline.execution import commands
+
+    commands.show_status(config, set_ or [])
+
+
+@app.command(name="list")
+def list_(kind: Annotated[str, typer.Argument(metavar="methods|metrics|datasets|models")]) -> None:
+    """List components, each with its parameters, defaults and source."""
+    from roarline.execution import catalogue
+
+    catalogue.show(kind)
+
+
+@app.command()
+def verify(
+    artifact: Annotated[str | None, typer.Argument(help="A folder, or STAGE/KEY; default: all.")] = None,
+    artifacts: Artifacts = _DEFAULT_ARTIFACTS,
+) -> None:
+    """Re-hash what is on disk and compare it with the manifests."""
+    from roarline.execution import commands
+
+    commands.verify(artifact, artifacts)
+
+
+@app.command()
+def gc(
+    artifacts: Artifacts = _DEFAULT_ARTIFACTS,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> None:
+    """Drop what no kept experiment refers to; asks first."""
+    from roarline.execution import commands
+
+    commands.gc(artifacts, yes=yes)
+
+
+@app.command()
+def explain(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    classifier: Annotated[str, typer.Option(help="A classifier artifact (folder or STAGE/KEY), or torchvision:NAME.")],
+    method: Annotated[str, typer.Option(help="A name of `roarline list methods`, or a dotted path.")],
+    target: Annotated[str | None, typer.Option(help="Class index or name; default: the predicted class.")] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the method; may stand several times."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="torchvision:NAME only: a file of weights.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("explanation.png"),
+    device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+    artifacts: Artifacts = _DEFAULT_ARTIFACTS,
+) -> None:
+    """Explain one image in one picture: heat map, overlay, masked image."""
+    from roarline.execution import commands
+
+    commands.explain(image, classifier, method, target, param or [], weights, output, device, artifacts)
+
+
+@app.command()
+def export(
+    artifact: Annotated[str, typer.Argument(help="A folder, or STAGE/KEY.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("export"),
+    limit: Annotated[int, typer.Option(min=1, help="At most so many maps.")] = 100,
+    kept_fraction: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Masked images keep this share of the pixels.")
+    ] = 0.2,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the raw images, where they are not packed.")] = None,
+    artifacts: Artifacts = _DEFAULT_ARTIFACTS,
+) -> None:
+    """Write maps as PNG and npz with masked images, or tables as CSV."""
+    from roarline.execution import commands
+
+    commands.export(artifact, output, limit, kept_fraction, data_root, artifacts)
+
+
+def _stage_command(stage: str) -> Callable[..., None]:
+    def command(
+        config: Config,
+        set_: Set = None,
+        only: Annotated[
+            bool, typer.Option("--only", help="Don't run the stages before it; fail where they are missing.")
+        ] = False,
+    ) -> None:
+        from roarline.execution import commands
+
+        commands.run_stage(config, set_ or [], stage, only=only)
+
+    command.__doc__ = f"{STAGES[stage].summary} (first what it needs, where that is missing)."
+    return command
+
+
+for _stage in STAGES:
+    app.command(name=_stage)(_stage_command(_stage))
+
+
+if __name__ == "__main__":
+    main()

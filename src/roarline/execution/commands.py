@@ -1,0 +1,305 @@
+"""What the commands of the program do. Imports no torch before there is work that needs it."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from roarline.artifacts.files import read_json
+from roarline.artifacts.keys import short
+from roarline.artifacts.store import Artifact, Store
+from roarline.artifacts.tables import read_csv
+from roarline.config.load import load_experiment
+from roarline.errors import ArtifactError, DataError, UserInputError
+from roarline.execution.experiment_view import write_view
+from roarline.execution.leaderboard import leaderboard
+from roarline.execution.plan import Plan, build_plan
+from roarline.execution.run import needed, run_plan
+from roarline.stages import STAGES
+
+
+def run(config: Path, overrides: Sequence[str]) -> None:
+    """`roarline run`."""
+    plan, store = _load(config, overrides)
+    plan = _obtain_data(plan)
+    result = run_plan(plan, store)
+    folder = write_view(plan, store)
+    print(leaderboard(read_csv(folder / "scores.csv")))
+    total = result.made + result.cached
+    print(
+        f"\n{total} jobs: {result.cached} cached ({result.cached / total:.0%}), "
+        f"{result.made} made in {result.seconds:.1f} s"
+    )
+    print(f"scores: {folder / 'scores.csv'}\nreport: {folder / 'report' / 'index.html'}")
+
+
+def run_stage(config: Path, overrides: Sequence[str], stage: str, *, only: bool) -> None:
+    """`roarline <stage>`."""
+    plan, store = _load(config, overrides)
+    plan = _obtain_data(plan)
+    jobs = plan.of(stage)
+    if not jobs:
+        raise UserInputError(f"{config} asks for no {stage}: it has no section {stage!r}")
+    if only:
+        own = {job.key for job in jobs}
+        missing = [
+            (input_stage, key)
+            for job in jobs
+            if not store.exists(job.stage, job.key)
+            for input_stage, key in job.inputs.values()
+            if key not in own and not store.exists(input_stage, key)
+        ]
+        if missing:
+            stages = [name for name in STAGES if name in {input_stage for input_stage, _ in missing}]
+            raise UserInputError(f"{stage} reads what isn't there yet; run first: {', '.join(stages)}")
+    result = run_plan(plan, store, stage)
+    folder = write_view(plan, store)
+    print(
+        f"{stage}: {len(jobs)} artifact{'s' if len(jobs) > 1 else ''}, "
+        f"{result.made} jobs made in {result.seconds:.1f} s"
+    )
+    for job in jobs[:10]:
+        print(f"  {store.path(stage, job.key)}  {job.label}")
+    if len(jobs) > 10:
+        print(f"  … and {len(jobs) - 10} more; `roarline plan {config}` lists all")
+    if stage == "report":
+        print(f"report: {folder / 'report' / 'index.html'}")
+
+
+def show_plan(config: Path, overrides: Sequence[str]) -> None:
+    """`roarline plan`."""
+    plan, store = _load(config, overrides)
+    todo = {job.key for job in needed(plan.jobs, {j.key for j in plan.jobs if store.exists(j.stage, j.key)})}
+    print(f"{'state':<9} {'key':<16} {'size':>9}  job")
+    for job in plan.jobs:
+        exists = store.exists(job.stage, job.key)
+        state = "cached" if exists else "pending" if plan.pending else "to do" if job.key in todo else "not needed"
+        size = _bytes(_size(store.path(job.stage, job.key))) if exists else _expected(job.parameters, plan, store)
+        print(f"{state:<9} {short(job.key) if not plan.pending else '-':<16} {size:>9}  {job.label}")
+    count = Counter(job.stage for job in plan.jobs)
+    print(f"\n{len(plan.jobs)} jobs, {len(todo)} to do: " + ", ".join(f"{count[s]} {s}" for s in STAGES if count[s]))
+    if plan.pending:
+        print(f"pending: {plan.pending}")
+
+
+def show_status(config: Path, overrides: Sequence[str]) -> None:
+    """`roarline status`."""
+    plan, store = _load(config, overrides)
+    states = {job.key: _state(store, job.stage, job.key) for job in plan.jobs}
+    for stage in STAGES:
+        jobs = plan.of(stage)
+        if not jobs:
+            continue
+        counts = Counter(states[job.key][0] for job in jobs)
+        print(
+            f"{stage:<26} " + ", ".join(f"{counts[s]} {s}" for s in ("done", "running", "failed", "to do") if counts[s])
+        )
+        for job in jobs:
+            state, message = states[job.key]
+            if state == "running":
+                print(f"    running: {job.label}")
+            elif state == "failed":
+                print(f"    failed: {job.label}: {message.splitlines()[0]}")
+        waiting = Counter(
+            input_stage
+            for job in jobs
+            if states[job.key][0] == "to do"
+            for input_stage in {stage_ for stage_, key in job.inputs.values() if states[key][0] != "done"}
+        )
+        for input_stage, number in waiting.items():
+            print(f"    {number} waiting on {input_stage}")
+    if plan.pending:
+        print(f"pending: {plan.pending}")
+
+
+def verify(artifact: str | None, root: Path) -> None:
+    """`roarline verify`.
+
+    Raises:
+        ArtifactError: Something is damaged; names each file.
+    """
+    store = _store(root) if artifact is None else None
+    chosen = list(store.artifacts()) if store else [find_artifact(str(artifact), root)]
+    problems: list[str] = []
+    for item in chosen:
+        found = item.problems()
+        problems += found
+        if found or artifact is not None:
+            print(f"{'DAMAGED' if found else 'good'}  {item.path}")
+    if problems:
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        raise ArtifactError(
+            f"{len(problems)} problem{'s' if len(problems) > 1 else ''}:\n{listed}\n"
+            "delete the damaged folders and run again"
+        )
+    print(f"{len(chosen)} artifact{'s' if len(chosen) != 1 else ''} good")
+
+
+def gc(root: Path, *, yes: bool) -> None:
+    """`roarline gc`."""
+    import typer
+
+    store = _store(root)
+    kept: set[str] = set()
+    for path in sorted(root.glob("experiments/*/experiment.json")):
+        kept |= {short(job["key"]) for job in read_json(path)["jobs"]}
+    unused = [item for item in store.artifacts() if item.path.name not in kept]
+    left_over = [path for path in sorted(root.glob(".work/*/*")) if not store.is_running(path.parent.name, path.name)]
+    if not unused and not left_over:
+        print("nothing to drop: every artifact belongs to an experiment under " + str(root / "experiments"))
+        return
+    for path in [item.path for item in unused] + left_over:
+        print(f"{_bytes(_size(path)):>9}  {path}")
+    total = sum(_size(item.path) for item in unused) + sum(_size(path) for path in left_over)
+    question = f"Drop {len(unused)} artifacts and {len(left_over)} unfinished ones ({_bytes(total)})?"
+    if not yes and not typer.confirm(question):
+        print("nothing dropped")
+        return
+    for path in [item.path for item in unused] + left_over:
+        shutil.rmtree(path)
+    print(f"dropped {_bytes(total)}")
+
+
+def explain(
+    image: Path,
+    classifier: str,
+    method: str,
+    target: str | None,
+    params: Sequence[str],
+    weights: Path | None,
+    output: Path,
+    device: str,
+    root: Path,
+) -> None:
+    """`roarline explain`."""
+    from roarline.stages import explain as stage
+
+    if not classifier.startswith("torchvision:"):
+        classifier = str(find_artifact(classifier, root).path)
+    result = stage.explain(
+        image,
+        classifier,
+        method,
+        store=Store(root),
+        target=target,
+        params=_params(params),
+        weights=weights,
+        output=output,
+        device=device,
+    )
+    print(result.summary)
+    print(f"picture: {output}")
+
+
+def export(artifact: str, output: Path, limit: int, kept_fraction: float, data_root: Path | None, root: Path) -> None:
+    """`roarline export`."""
+    from roarline.stages import export as stage
+
+    for line in stage.export(
+        find_artifact(artifact, root), output, limit=limit, kept_fraction=kept_fraction, data_root=data_root
+    ):
+        print(line)
+
+
+def find_artifact(name: str, root: Path) -> Artifact:
+    """An artifact by folder, by ``stage/key`` or by the start of its key.
+
+    Raises:
+        UserInputError: There is none, or several.
+    """
+    folder = Path(name)
+    if (folder / "manifest.json").is_file():
+        return Artifact(Store(folder.resolve().parent.parent), folder.resolve())
+    store = _store(root)
+    stage, _, key = name.rpartition("/")
+    found = (
+        [a for a in store.artifacts() if a.path.name.startswith(key[:16]) and stage in ("", a.path.parent.name)]
+        if key
+        else []
+    )
+    if len(found) != 1:
+        what = "no artifact" if not found else f"{len(found)} artifacts"
+        raise UserInputError(
+            f"{name!r}: {what} of that name under {root}; give its folder, e.g. {root}/train-cls/0123456789abcdef"
+        )
+    return found[0]
+
+
+def _load(config: Path, overrides: Sequence[str]) -> tuple[Plan, Store]:
+    experiment = load_experiment(config, overrides)
+    return build_plan(experiment), Store(experiment.runtime.artifacts)
+
+
+def _obtain_data(plan: Plan) -> Plan:
+    """Where the raw data is missing: download it if the data set can be, then plan again with true keys."""
+    if plan.pending is None:
+        return plan
+    from roarline.config.component import load_object
+    from roarline.config.datasets import DATASETS
+
+    data = plan.experiment.data
+    component = DATASETS[data.dataset]
+    if not component.obtain or data.root is None:
+        raise DataError(plan.pending)
+    load_object(component.obtain)(Path(data.root))
+    again = build_plan(plan.experiment)
+    if again.pending:
+        raise DataError(again.pending)
+    return again
+
+
+def _store(root: Path) -> Store:
+    if not root.is_dir():
+        raise UserInputError(f"{root}: no such artifact folder; run from the project's folder, or give --artifacts")
+    return Store(root)
+
+
+def _state(store: Store, stage: str, key: str) -> tuple[str, str]:
+    if store.exists(stage, key):
+        return "done", ""
+    if store.is_running(stage, key):
+        return "running", ""
+    failure = store.failure(stage, key)
+    return ("failed", failure) if failure is not None else ("to do", "")
+
+
+def _params(words: Sequence[str]) -> dict[str, Any]:
+    params = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise UserInputError(f"--param {word!r}: expected name=value")
+        params[name] = yaml.safe_load(text)
+    return params
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _expected(parameters: dict[str, Any], plan: Plan, store: Store) -> str:
+    """Expected size of maps, where the data set is there to tell."""
+    data = plan.of("prepare-data")[0]
+    if "split" not in parameters or not store.exists(data.stage, data.key):
+        return ""
+    from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
+
+    with DatasetFile(store.open(data.stage, data.key).path / DATASET_FILE) as dataset:
+        if dataset.image_size is None:
+            return ""
+        pixels = dataset.image_size[0] * dataset.image_size[1] * (3 if parameters["channels"] == "none" else 1)
+        rows = len(dataset.rows(parameters["split"]))
+    return "~" + _bytes(rows * pixels * (2 if parameters["dtype"] == "float16" else 4))
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

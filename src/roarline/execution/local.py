@@ -1,0 +1,191 @@
+"""The local executor: worker processes on this machine, one for each GPU or as many as its CPU threads allow."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+from roarline.execution.worker import Message, work
+from roarline.stages.job import Job
+
+_TRIES = 3
+
+
+class Watcher(Protocol):
+    """Who is told how the jobs go."""
+
+    def started(self, job: Job) -> None: ...
+    def said(self, job: Job, message: Message) -> None: ...
+    def ended(self, job: Job, message: Message) -> None: ...
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    device: str
+    job: Job | None = None
+
+
+@dataclass
+class LocalExecutor:
+    """Run jobs in worker processes; a failed job stops only what depends on it, a dead worker's job is tried again.
+
+    Args:
+        root: The artifact folder.
+        devices: One entry for each worker that may exist, e.g. ``["cpu", "cpu"]`` or ``["cuda:0", "cuda:1"]``.
+        cpu_threads: Jobs on CPUs run together while their threads sum to no more than this; None: no such limit.
+    """
+
+    root: Path
+    devices: list[str]
+    cpu_threads: int | None
+    loader_threads: int = 2
+    _workers: list[_Worker] = field(default_factory=list)
+
+    def run(self, jobs: Iterable[Job], done: set[str], watcher: Watcher) -> dict[str, Message]:
+        """Run jobs in dependency order.
+
+        Args:
+            jobs: In an order in which they can run.
+            done: Keys of artifacts that exist; grows.
+            watcher: Is told of each start, progress and end.
+
+        Returns:
+            Key to the last message of each job that failed, or that waits on one that did.
+        """
+        queue = [job for job in jobs if job.key not in done]
+        tries: dict[str, int] = {}
+        failed: dict[str, Message] = {}
+        try:
+            while queue or any(worker.job for worker in self._workers):
+                self._skip_hopeless(queue, failed, watcher)
+                self._place(queue, done, watcher)
+                busy = [worker for worker in self._workers if worker.job]
+                if not busy:
+                    break
+                for worker in self._ready(busy):
+                    self._hear(worker, queue, tries, done, failed, watcher)
+        finally:
+            self.close()
+        return failed
+
+    def close(self) -> None:
+        """Stop all workers at once."""
+        for worker in self._workers:
+            if worker.job is None and worker.process.is_alive():
+                with suppress(OSError):
+                    worker.pipe.send(None)
+            else:
+                worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(5)
+            if worker.process.is_alive():
+                worker.process.kill()
+            worker.pipe.close()
+        self._workers.clear()
+
+    def _skip_hopeless(self, queue: list[Job], failed: dict[str, Message], watcher: Watcher) -> None:
+        for job in list(queue):
+            broken = [stage for stage, key in job.inputs.values() if key in failed]
+            if broken:
+                queue.remove(job)
+                failed[job.key] = Message(
+                    "failed", f"not run: waits on {broken[0]}, which failed", failed_code(failed, job)
+                )
+                watcher.ended(job, failed[job.key])
+
+    def _place(self, queue: list[Job], done: set[str], watcher: Watcher) -> None:
+        for job in list(queue):
+            if not all(key in done for _, key in job.inputs.values()):
+                continue
+            used = sum(worker.job.threads for worker in self._workers if worker.job)
+            if self.cpu_threads is not None and used and used + job.threads > self.cpu_threads:
+                return  # in order: a wide job isn't overtaken for ever by narrow ones
+            worker = next((worker for worker in self._workers if worker.job is None), None)
+            if worker is None and len(self._workers) < len(self.devices):
+                worker = self._start()
+            if worker is None:
+                return
+            queue.remove(job)
+            worker.job = job
+            worker.pipe.send(job)
+            watcher.started(job)
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        free = list(self.devices)
+        for worker in self._workers:
+            free.remove(worker.device)
+        here, there = context.Pipe()
+        process = context.Process(target=work, args=(there, self.root, free[0], self.loader_threads), daemon=True)
+        process.start()
+        there.close()
+        worker = _Worker(process, here, free[0])
+        self._workers.append(worker)
+        return worker
+
+    def _ready(self, busy: list[_Worker]) -> list[_Worker]:
+        signalled = wait([worker.pipe for worker in busy])
+        return [worker for worker in busy if worker.pipe in signalled]
+
+    def _hear(
+        self,
+        worker: _Worker,
+        queue: list[Job],
+        tries: dict[str, int],
+        done: set[str],
+        failed: dict[str, Message],
+        watcher: Watcher,
+    ) -> None:
+        job = worker.job
+        assert job is not None
+        try:
+            message = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            self._workers.remove(worker)
+            worker.pipe.close()
+            tries[job.key] = tries.get(job.key, 0) + 1
+            reason = _how_it_died(worker.process.exitcode)
+            if tries[job.key] < _TRIES:
+                watcher.said(job, Message("waiting", f"its worker {reason}; trying again"))
+                queue.insert(0, job)
+                return
+            failed[job.key] = Message("failed", f"its worker {reason}, {_TRIES} times")
+            watcher.ended(job, failed[job.key])
+            return
+        if message.kind in ("progress", "waiting"):
+            watcher.said(job, message)
+            return
+        worker.job = None
+        if message.kind == "failed":
+            failed[job.key] = message
+        else:
+            done.add(job.key)
+        watcher.ended(job, message)
+
+
+def failed_code(failed: Mapping[str, Message], job: Job) -> int:
+    """Exit code of a job that can't run because of the failures it depends on."""
+    return max((failed[key].exit_code for _, key in job.inputs.values() if key in failed), default=1)
+
+
+def available_cpus() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _how_it_died(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        hint = " (often: the machine ran out of memory)" if name == "SIGKILL" else ""
+        return f"was ended by {name}{hint}"
+    return f"ended with exit code {exit_code}"

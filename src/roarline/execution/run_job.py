@@ -1,0 +1,137 @@
+"""Run one job in this process: take the right to make the artifact, compute, record how it came to be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import resource
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import roarline
+from roarline.execution.plan import import_stage
+from roarline.stages.job import Context, Job
+
+
+def run_job(job: Job, context: Context, on_wait: Callable[[], None] | None = None) -> bool:
+    """Make one artifact.
+
+    Args:
+        job: What to make.
+        context: Where.
+        on_wait: Called once when another process is making the same artifact and this one waits for it.
+
+    Returns:
+        True where it was made now, False where it existed or another process made it meanwhile.
+
+    Raises:
+        RoarlineError: The job failed; what resumable stages finished is kept for the next try.
+    """
+    inputs = context.inputs(job)
+    with context.store.writer(
+        job.stage, job.stage_version, job.key, job.label, job.parameters, inputs, on_wait=on_wait
+    ) as writer:
+        if writer is None:
+            return False
+        started, clock = datetime.now().astimezone(), time.perf_counter()
+        _reset_peak_memory()
+        with _numerics(job, context.device):
+            import_stage(job.stage)(job, context, writer)
+        writer.provenance = {
+            **_versions(context.device),
+            "seed": job.parameters.get("seed"),
+            "started": started.isoformat(timespec="seconds"),
+            "duration_s": round(time.perf_counter() - clock, 3),
+            "peak_memory_mb": round(_peak_memory_mb(), 1),
+            **_peak_device_memory(context.device),
+            **writer.provenance,
+        }
+    return True
+
+
+@contextlib.contextmanager
+def _numerics(job: Job, device: str) -> Any:
+    """The job's thread count and, on a CPU, deterministic algorithms; as before afterwards."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.set_num_threads(job.threads)
+    torch.use_deterministic_algorithms(device == "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=8)
+def _versions(device: str) -> dict[str, Any]:
+    return {
+        "roarline": roarline.__version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "numpy": version("numpy"),
+        "captum": version("captum"),
+        "cuda": torch.version.cuda if device.startswith("cuda") else None,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu_name(),
+        "platform": platform.system() + " " + platform.machine(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Commit of the source tree that this code runs from, if it is one."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=Path(roarline.__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        if found:
+            return f"CPU, {found.group(1).strip()}"
+    return f"CPU, {platform.processor() or platform.machine()}"
+
+
+def _reset_peak_memory() -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory_mb() -> float:
+    with contextlib.suppress(OSError):
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+        if found:
+            return int(found.group(1)) / 1024
+    scale = 1024 if os.uname().sysname == "Linux" else 1024 * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+
+
+def _peak_device_memory(device: str) -> dict[str, Any]:
+    if not device.startswith("cuda"):
+        return {}
+    return {"peak_device_memory_mb": round(torch.cuda.max_memory_allocated(device) / 2**20, 1)}
