@@ -11,7 +11,7 @@ absent without one), resize_px, crop_px (0: none), image_size [H, W] (packed).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,17 @@ _SCHEMA_VERSION = 1
 
 
 @dataclass
+class RowChunks:
+    """A column too large for memory: ``chunks`` are consecutive rows, uint8, ``shape`` is that of all of them."""
+
+    shape: tuple[int, ...]
+    chunks: Iterable[np.ndarray]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+@dataclass
 class DatasetContent:
     """What goes into a ``dataset`` artifact; see the module's docstring for shapes."""
 
@@ -42,13 +53,14 @@ class DatasetContent:
     std: np.ndarray | None
     resize_px: int | None = None
     crop_px: int | None = None
-    images: np.ndarray | None = None
+    image_size: tuple[int, int] | None = None
+    images: np.ndarray | RowChunks | None = None
     files: list[str] | None = None
     file_offset: np.ndarray | None = None
     file_size: np.ndarray | None = None
     file_sha256: list[str] | None = None
     boxes: np.ndarray | None = None
-    segmentation: np.ndarray | None = None
+    segmentation: np.ndarray | RowChunks | None = None
 
 
 def write_dataset(path: Path, content: DatasetContent) -> None:
@@ -73,7 +85,9 @@ def write_dataset(path: Path, content: DatasetContent) -> None:
             raise ArtifactError(f"data set {content.name!r}: {name} has {len(column)} rows, expected {count}")
     with atomic_path(path) as partial, h5py.File(partial, "w", libver="v110", track_order=False) as file:
         for name, column in columns.items():
-            if column is not None:
+            if isinstance(column, RowChunks):
+                _write_chunks(file, name, column)
+            elif column is not None:
                 file.create_dataset(name, data=column)
         for name, text in texts.items():
             if text is not None:
@@ -89,8 +103,18 @@ def write_dataset(path: Path, content: DatasetContent) -> None:
             file.attrs["std"] = np.asarray(content.std, dtype=np.float64)
         file.attrs["resize_px"] = content.resize_px or 0
         file.attrs["crop_px"] = content.crop_px or 0
-        if content.images is not None:
-            file.attrs["image_size"] = content.images.shape[2:]
+        size = content.images.shape[2:] if content.images is not None else content.image_size
+        if size is not None:
+            file.attrs["image_size"] = [int(side) for side in size]
+
+
+def _write_chunks(file: Any, name: str, column: RowChunks) -> None:
+    target, start = file.create_dataset(name, column.shape, dtype=np.uint8), 0
+    for chunk in column.chunks:
+        target[start : start + len(chunk)] = chunk
+        start += len(chunk)
+    if start != len(column):
+        raise ArtifactError(f"{name}: got {start} rows, expected {len(column)}")
 
 
 class DatasetFile:
@@ -172,11 +196,11 @@ class DatasetFile:
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """(H, W) of packed images, and of indexed ones that are cropped; None where sizes may differ."""
-        if self.packed:
-            height, width = self._file.attrs["image_size"]
-            return int(height), int(width)
-        return (self.crop_px, self.crop_px) if self.crop_px else None
+        """(H, W) of every image, after resizing and cropping; None where sizes may differ."""
+        if "image_size" not in self._file.attrs:
+            return None
+        height, width = self._file.attrs["image_size"]
+        return int(height), int(width)
 
     @cached_property
     def sample_ids(self) -> list[str]:

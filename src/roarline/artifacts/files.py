@@ -7,14 +7,16 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from roarline.errors import ArtifactError
+from roarline.errors import ArtifactError, RoarlineError
 
 PARTIAL_SUFFIX = ".partial"
+_FULL_BELOW_BYTES = 2**20
 
 
 @contextlib.contextmanager
@@ -42,11 +44,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing_to(target: Path) -> Iterator[None]:
-    """Turn the operating system's write errors into one clear message."""
+    """Turn write errors into one clear message; other errors pass through."""
     try:
         yield
-    except OSError as error:
-        code = error.errno if error.errno is not None else _errno_in(str(error))
+    except RoarlineError:
+        raise
+    except Exception as error:
+        code = _errno_of(error, target)
         if code in (errno.ENOSPC, errno.EDQUOT):
             raise ArtifactError(
                 f"{target}: the disk is full; free some space (`roarline gc` drops unused artifacts) and run again: "
@@ -105,9 +109,20 @@ def _umask() -> int:
     return mask
 
 
-def _errno_in(message: str) -> int | None:
-    """h5py says the errno only in words."""
+def _errno_of(error: Exception, target: Path) -> int | None:
+    """Why a write failed: libraries say it as OSError, only in words (HDF5, safetensors), or not at all (torch)."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    text = str(error)
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-        if f"errno = {code}," in message:
+        if f"errno = {code}," in text or f"os error {code})" in text or os.strerror(code) in text:
             return code
+    folder = next((parent for parent in target.parents if parent.is_dir()), None)
+    if (
+        isinstance(error, RuntimeError)
+        and "writ" in text
+        and folder
+        and shutil.disk_usage(folder).free < _FULL_BELOW_BYTES
+    ):
+        return errno.ENOSPC
     return None

@@ -60,6 +60,8 @@ class MethodComponent(Component):
         passes: Cost in network passes for one image, in words, e.g. ``1 forward + 1 backward``.
         channels: Default reduction of [B, C, H, W] maps to [B, H, W].
         sign: Default reading of the values where pixels are ranked.
+        one_pass: Its only forward pass is of the unchanged images: it takes -1 as a target ("the predicted class"), and
+            the logits come with the map.
         baseline: True for a control that rides along in every table.
     """
 
@@ -67,6 +69,7 @@ class MethodComponent(Component):
     channels: Channels = "sum"
     sign: Sign = "signed"
     needs_layer: bool = False
+    one_pass: bool = False
     baseline: bool = False
 
 

@@ -14,7 +14,7 @@ from roarline.config.component import Component, NoParams, Params
 class SmallCnnParams(Params):
     """Three convolutions for images of 8×8 to 32×32 px."""
 
-    width: int = Field(32, ge=4, description="channels of the first convolution; later ones have 2 × and 4 ×")
+    width: int = Field(32, ge=4, description="channels of the first convolution; the later ones have 2 ×")
 
 
 _MODELS = "roarline.models"
@@ -35,6 +35,12 @@ MODELS: dict[str, Component] = {
         NoParams,
         f"ResNet-20, {_CIFAR_RESNET}",
         "saurabheights/ROAR family",
+    ),
+    "resnet18": Component(
+        f"{_MODELS}.cifar_resnet:resnet18",
+        NoParams,
+        "ResNet-18, CIFAR form: 3×3 stem without pooling, widths 64/128/256/512",
+        "He et al. 2016, arXiv 1512.03385",
     ),
     "small_cnn": Component(
         f"{_MODELS}.small_cnn:small_cnn", SmallCnnParams, "Three convolutions for 8×8 to 32×32 px", "roarline"

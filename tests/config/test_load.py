@@ -1,0 +1,157 @@
+"""The loader: all errors at once, each with file, line, key path and the nearest valid name; safe YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from roarline.config.load import load_experiment
+from roarline.errors import ConfigError
+
+MINIMAL = """\
+name: tiny
+data: {dataset: digits}
+model: {arch: small_cnn}
+train-cls: {epochs: 1}
+attribution:
+  methods:
+    - {name: random}
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def errors(tmp_path: Path, text: str, overrides: tuple[str, ...] = ()) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(write(tmp_path, text), overrides)
+    return str(caught.value)
+
+
+def test_minimal_config_has_the_documented_defaults(tmp_path: Path) -> None:
+    experiment = load_experiment(write(tmp_path, MINIMAL))
+    assert experiment.seed == 0
+    assert experiment.train_cls is not None
+    assert experiment.train_cls.epochs == 1
+    assert experiment.evaluate_roar is None
+    assert experiment.runtime.artifacts == "artifacts"
+
+
+def test_every_error_is_reported_in_one_go_with_its_line(tmp_path: Path) -> None:
+    said = errors(
+        tmp_path,
+        """\
+name: tiny
+seed: -1
+data: {dataset: digts}
+model: {arch: small_cnn, params: {widht: 4}}
+train-cls:
+  epochs: many
+  optimizer: {name: adamm}
+attribution:
+  methods:
+    - {name: gradcam, params: {layr: conv2}}
+evaluate-roar:
+  fractions: [0.1, 1.5]
+  mode: [roar]
+""",
+    )
+    assert "experiment.yaml:2: seed" in said
+    assert "experiment.yaml:3: data.dataset: no dataset is named 'digts'; did you mean 'digits'?" in said
+    assert "experiment.yaml:4: model.params.widht: unknown key; did you mean 'width'?" in said
+    assert "experiment.yaml:6: train-cls.epochs: is 'many'" in said
+    assert "experiment.yaml:7: train-cls.optimizer.name" in said
+    assert "did you mean 'adam'?" in said
+    assert "experiment.yaml:10: attribution.methods.0.params.layr: unknown key; did you mean 'layer'?" in said
+    assert "experiment.yaml:10: attribution.methods.0.params.layer: is required but missing" in said
+    assert "experiment.yaml:12: evaluate-roar.fractions.1: is 1.5" in said
+    assert "experiment.yaml:13: evaluate-roar.mode: unknown key; did you mean 'modes'?" in said
+    assert said.startswith("9 problems")
+
+
+def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
+    text = MINIMAL.replace("train-cls: {epochs: 1}", "train-cls: &t {epochs: 1, batch_size: 32}")
+    text += "evaluate-roar:\n  training: {<<: *t, epochs: 2}\n"
+    experiment = load_experiment(write(tmp_path, text))
+    assert experiment.evaluate_roar is not None
+    assert experiment.evaluate_roar.training is not None
+    assert experiment.evaluate_roar.training.epochs == 2
+    assert experiment.evaluate_roar.training.batch_size == 32
+
+
+def test_scientific_notation_without_a_dot_is_a_number(tmp_path: Path) -> None:
+    text = MINIMAL.replace("{epochs: 1}", "{epochs: 1, optimizer: {lr: 1e-3}}")
+    experiment = load_experiment(write(tmp_path, text))
+    assert experiment.train_cls is not None
+    assert experiment.train_cls.optimizer.lr == 1e-3
+
+
+def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    assert "experiment.yaml:9: seed: stands twice" in errors(tmp_path, "seed: 1\n" + MINIMAL + "seed: 2\n")
+
+
+def test_python_tags_are_refused_and_run_nothing(tmp_path: Path) -> None:
+    """The original ROAR loads its YAML unsafely: a python tag in it runs code."""
+    marker = tmp_path / "ran"
+    said = errors(tmp_path, MINIMAL + f"description: !!python/object/apply:os.mkdir ['{marker}']\n")
+    assert "not valid YAML" in said
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "just text", "name: [unclosed", "name: \x07"])
+def test_no_mapping_is_an_error_not_a_traceback(tmp_path: Path, text: str) -> None:
+    assert "experiment.yaml" in errors(tmp_path, text)
+
+
+def test_missing_file_names_a_near_one(tmp_path: Path) -> None:
+    write(tmp_path, MINIMAL)
+    with pytest.raises(ConfigError, match=r"did you mean .*experiment\.yaml"):
+        load_experiment(tmp_path / "experimnt.yaml")
+
+
+def test_overrides_reach_sections_lists_by_name_and_by_index(tmp_path: Path) -> None:
+    experiment = load_experiment(
+        write(tmp_path, MINIMAL),
+        ["train-cls.epochs=3", "attribution.methods.random.sign=absolute", "evaluate-roar.fractions=[0.5]", "seed=7"],
+    )
+    assert experiment.train_cls is not None
+    assert experiment.train_cls.epochs == 3
+    assert experiment.attribution.methods[0].sign == "absolute"
+    assert experiment.evaluate_roar is not None
+    assert experiment.evaluate_roar.fractions == [0.5]
+    assert experiment.seed == 7
+
+
+@pytest.mark.parametrize("word", ["seed", "=3", "attribution.methods.nope.sign=absolute"])
+def test_bad_overrides_are_errors(tmp_path: Path, word: str) -> None:
+    assert "--set" in errors(tmp_path, MINIMAL, (word,))
+
+
+def test_two_methods_of_one_name_are_an_error(tmp_path: Path) -> None:
+    assert "share a name: random" in errors(tmp_path, MINIMAL + "    - {name: random}\n")
+
+
+def test_neither_training_nor_weights_is_an_error(tmp_path: Path) -> None:
+    assert "model.weights" in errors(tmp_path, MINIMAL.replace("train-cls: {epochs: 1}\n", ""))
+
+
+def test_a_users_method_is_found_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_maps.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.chdir(tmp_path)
+    text = MINIMAL.replace("- {name: random}", "- {name: mine, method: my_maps.edges, params: {knob: 3}}")
+    assert load_experiment(write(tmp_path, text)).attribution.methods[0].component == "my_maps.edges"
+
+
+def test_an_unknown_dotted_path_is_an_error(tmp_path: Path) -> None:
+    text = MINIMAL.replace("- {name: random}", "- {name: mine, method: no_such_package_of_mine.edges}")
+    assert "module 'no_such_package_of_mine'" in errors(tmp_path, text)
+
+
+def test_nan_and_infinity_are_refused(tmp_path: Path) -> None:
+    assert "train-cls.optimizer.lr" in errors(
+        tmp_path, MINIMAL.replace("{epochs: 1}", "{epochs: 1, optimizer: {lr: .nan}}")
+    )
