@@ -1,0 +1,109 @@
+"""ResNet-8 against the original ROAR code's outputs, and the family's shape."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from roarline.models import cifar_resnet
+from roarline.models.layers import spatial_layers
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "s4_resnet8.npz"
+
+
+def recipe_tensor(shape: tuple[int, ...], name: str, position: int, seed: int) -> torch.Tensor:
+    """The weights of the golden case: a hash of position and index, see ``weight_recipe`` in its params."""
+    index = np.arange(math.prod(shape), dtype=np.uint64)
+    low = np.uint64(0xFFFFFFFF)
+    h = (index * np.uint64(2654435761) + np.uint64(position * 40503 * 65537 + seed * 97 + 12345)) & low
+    h ^= h >> np.uint64(15)
+    h = (h * np.uint64(2246822519)) & low
+    h ^= h >> np.uint64(13)
+    h = (h * np.uint64(3266489917)) & low
+    h ^= h >> np.uint64(16)
+    u = (2 * h.astype(np.float64) / 2**32 - 1) * math.sqrt(3)
+    if len(shape) > 1:
+        u = u * math.sqrt(2 / math.prod(shape[1:]))
+    elif name.endswith("running_var"):
+        u = 1 + 0.4 * u
+    elif name.endswith("weight"):
+        u = 1 + 0.1 * u
+    else:
+        u = 0.1 * u
+    return torch.from_numpy(u.reshape(shape))
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    return dict(np.load(GOLDEN, allow_pickle=False))
+
+
+@pytest.fixture
+def resnet8(golden: dict[str, np.ndarray]) -> cifar_resnet.CifarResNet:
+    params = json.loads(str(golden["params"]))
+    model = cifar_resnet.resnet8(10).double()
+    state = model.state_dict()
+    for position, name in enumerate(params["keys"]):
+        state[name] = recipe_tensor(tuple(state[name].shape), name, position, params["seed"])
+    model.load_state_dict(state)
+    return model
+
+
+def test_state_dict_has_the_originals_names_in_its_order(golden):
+    names = [name for name in cifar_resnet.resnet8(10).state_dict() if not name.endswith("num_batches_tracked")]
+    assert names == json.loads(str(golden["params"]))["keys"]
+
+
+def test_recipe_weights_match_the_golden_sums(golden, resnet8):
+    names = json.loads(str(golden["params"]))["keys"]
+    state = resnet8.state_dict()
+    sums = np.array([[float(state[name].sum()), float(state[name].abs().sum())] for name in names])
+    np.testing.assert_allclose(sums, golden["out_weight_checks"], rtol=1e-9, atol=1e-9)
+
+
+def test_logits_in_eval_mode_match_the_original(golden, resnet8):
+    images = torch.from_numpy(golden["in_images"]).double()
+    with torch.no_grad():
+        logits = resnet8.eval()(images).numpy()
+    np.testing.assert_allclose(logits, golden["out_logits"], rtol=1e-7, atol=1e-9)  # float64 sums in another order
+
+
+def test_logits_in_train_mode_match_the_original(golden, resnet8):
+    images = torch.from_numpy(golden["in_images"]).double()
+    with torch.no_grad():
+        logits = resnet8.train()(images).numpy()
+    np.testing.assert_allclose(logits, golden["out_logits_train_mode"], rtol=1e-7, atol=1e-9)
+
+
+def test_a_hook_on_the_shared_relu_sees_the_blocks_output_last(golden, resnet8):
+    seen: list[torch.Tensor] = []
+    resnet8.eval().layer3[0].relu.register_forward_hook(lambda module, args, output: seen.append(output))
+    with torch.no_grad():
+        resnet8(torch.from_numpy(golden["in_images"]).double())
+    assert len(seen) == 2
+    np.testing.assert_allclose(
+        seen[-1][:, ::4].numpy(), golden["out_feature_layer3_0"], rtol=1e-5, atol=1e-5
+    )  # float32
+
+
+@pytest.mark.parametrize(("name", "depth"), [("resnet8", 8), ("resnet14", 14), ("resnet20", 20), ("resnet18", 18)])
+def test_family_has_as_many_weighted_layers_as_its_name_says(name, depth):
+    model = getattr(cifar_resnet, name)(7)
+    main_path = [key for key, value in model.state_dict().items() if value.ndim in (2, 4) and "shortcut" not in key]
+    assert len(main_path) == depth
+    assert model.eval()(torch.zeros(2, 3, 16, 16)).shape == (2, 7)
+
+
+def test_only_the_first_stage_keeps_the_sides():
+    model = cifar_resnet.resnet14(10)
+    shapes = {}
+    for name in ("layer1", "layer2", "layer3"):
+        model.get_submodule(name).register_forward_hook(
+            lambda module, args, output, name=name: shapes.update({name: tuple(output.shape[1:])})
+        )
+    model.eval()(torch.zeros(1, 3, 32, 32))
+    assert shapes == {"layer1": (64, 32, 32), "layer2": (128, 16, 16), "layer3": (256, 8, 8)}
+    assert "layer3.0.relu" in spatial_layers(model, (32, 32))
