@@ -1,0 +1,224 @@
+"""The store: an artifact exists if and only if it is whole; one writer; damage is found and named."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from roarline.artifacts.files import atomic_path, write_json
+from roarline.artifacts.keys import artifact_key
+from roarline.artifacts.manifest import MANIFEST
+from roarline.artifacts.store import Artifact, Store
+from roarline.errors import ArtifactError
+
+KEY = artifact_key("stage", 1, {"a": 1}, {})
+
+
+def publish(store: Store, value: Any = 1, key: str = KEY) -> Artifact:
+    with store.writer("stage", 1, key, "label", {"a": 1}, {}) as writer:
+        assert writer is not None
+        write_json(writer.out / "value.json", {"value": value})
+        (writer.out / "page.html").write_text(str(time.time()))
+        writer.undigested.add("page.html")
+    return store.open("stage", key)
+
+
+def test_published_artifact_has_a_manifest_that_verifies(store: Store) -> None:
+    artifact = publish(store)
+    assert artifact.problems() == []
+    assert artifact.manifest.key == KEY
+    assert set(artifact.manifest.files) == {"value.json", "page.html"}
+    assert artifact.file("value.json").is_file()
+    assert not store.work("stage", KEY).exists()
+
+
+def test_digest_covers_content_not_times_nor_rendered_files(store: Store, tmp_path: Path) -> None:
+    first, second = publish(store), publish(Store(tmp_path / "other"))
+    assert first.path.joinpath("page.html").read_text() != second.path.joinpath("page.html").read_text()
+    assert first.digest == second.digest
+    assert publish(Store(tmp_path / "third"), value=2).digest != first.digest
+
+
+def test_an_error_while_writing_leaves_no_artifact_but_keeps_the_parts(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.writer("stage", 1, KEY, "l", {}, {}) as writer:
+        assert writer is not None
+        (writer.out / "half").write_text("half")
+        (writer.parts / "part-0").write_text("whole")
+        raise ZeroDivisionError
+    assert not store.exists("stage", KEY)
+    with store.writer("stage", 1, KEY, "l", {}, {}) as writer:
+        assert writer is not None
+        assert not (writer.out / "half").exists()
+        assert (writer.parts / "part-0").read_text() == "whole"
+        (writer.out / "whole").write_text("whole")
+    assert set(store.open("stage", KEY).manifest.files) == {"whole"}
+
+
+def test_existing_artifact_is_not_made_again(store: Store) -> None:
+    publish(store)
+    with store.writer("stage", 1, KEY, "l", {}, {}) as writer:
+        assert writer is None
+
+
+@pytest.mark.parametrize("where", [0, -1, 7])
+def test_flipped_byte_is_found_by_reader_and_by_verify(store: Store, where: int) -> None:
+    artifact = publish(store)
+    path = artifact.path / "value.json"
+    data = bytearray(path.read_bytes())
+    data[where] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError, match=r"value\.json.*SHA-256"):
+        store.open("stage", KEY).file("value.json")
+    assert any("value.json" in problem for problem in artifact.problems())
+
+
+def test_flipped_byte_in_a_large_file_is_found_after_it_was_found_good(store: Store) -> None:
+    with store.writer("stage", 1, KEY, "l", {}, {}) as writer:
+        assert writer is not None
+        (writer.out / "large.bin").write_bytes(os.urandom(2**21))
+    path = store.open("stage", KEY).file("large.bin")
+    assert store.open("stage", KEY).file("large.bin") == path  # by its stamp now
+    data = bytearray(path.read_bytes())
+    data[2**20] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        store.open("stage", KEY).file("large.bin")
+
+
+def test_large_file_with_its_times_put_back_is_still_found_by_verify(store: Store) -> None:
+    with store.writer("stage", 1, KEY, "l", {}, {}) as writer:
+        assert writer is not None
+        (writer.out / "large.bin").write_bytes(bytes(2**21))
+    artifact = store.open("stage", KEY)
+    path = artifact.file("large.bin")
+    stat = path.stat()
+    path.write_bytes(bytes(2**20) + b"x" + bytes(2**20 - 1))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert any("large.bin" in problem for problem in artifact.problems())
+
+
+def test_truncated_missing_and_foreign_files_are_named(store: Store) -> None:
+    artifact = publish(store)
+    (artifact.path / "value.json").write_text("{")
+    (artifact.path / "page.html").unlink()
+    (artifact.path / "stranger").write_text("?")
+    said = "\n".join(artifact.problems())
+    assert "value.json: has 1 bytes" in said
+    assert "page.html: missing" in said
+    assert "stranger: not in the manifest" in said
+
+
+def test_damaged_manifest_is_an_artifact_error_that_names_it(store: Store) -> None:
+    artifact = publish(store)
+    for text in ("", "{", "[]", '{"schema_version": 1}', '{"schema_version": 99}'):
+        (artifact.path / MANIFEST).write_text(text)
+        with pytest.raises(ArtifactError, match="manifest"):
+            _ = store.open("stage", KEY).manifest
+        assert artifact.problems()
+
+
+def test_a_changed_digest_in_the_manifest_is_found(store: Store) -> None:
+    artifact = publish(store)
+    text = (artifact.path / MANIFEST).read_text()
+    (artifact.path / MANIFEST).write_text(text.replace(artifact.digest, "0" * 64))
+    assert any("digest" in problem for problem in Artifact(store, artifact.path).problems())
+
+
+def test_missing_artifact_says_which_stage_to_run(store: Store) -> None:
+    with pytest.raises(ArtifactError, match="run stage stage first"):
+        store.open("stage", KEY)
+
+
+def _race(root: Path, queue: Any) -> None:
+    store = Store(root)
+    with store.writer("stage", 1, KEY, "l", {}, {}) as writer:
+        if writer is not None:
+            time.sleep(0.2)
+            (writer.out / "value").write_text("same")
+    queue.put(writer is not None)
+
+
+def test_workers_that_race_for_one_key_end_with_one_artifact(store: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=_race, args=(store.root, queue)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    made = [queue.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert sorted(made) == [False, False, False, True]
+    assert store.open("stage", KEY).problems() == []
+
+
+def _hold(root: Path, queue: Any) -> None:
+    with Store(root).writer("stage", 1, KEY, "l", {}, {}) as writer:
+        assert writer is not None
+        (writer.out / "half").write_text("half")
+        queue.put(True)
+        time.sleep(60)
+
+
+def test_killed_writer_leaves_nothing_that_passes_for_a_result(store: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_hold, args=(store.root, queue))
+    process.start()
+    queue.get(timeout=60)
+    assert store.is_running("stage", KEY)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not store.is_running("stage", KEY)
+    assert not store.exists("stage", KEY)
+    assert list(store.artifacts()) == []
+    assert publish(store).problems() == []
+
+
+def test_failures_are_kept_until_the_artifact_is_made(store: Store) -> None:
+    store.record_failure("stage", KEY, "no luck")
+    assert store.failure("stage", KEY) == "no luck"
+    publish(store)
+    assert store.failure("stage", KEY) is None
+
+
+def test_atomic_path_leaves_the_old_file_where_writing_fails(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    with pytest.raises(ValueError, match="stop"), atomic_path(target) as partial:
+        partial.write_text("new")
+        raise ValueError("stop")
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("Can't decrement id ref count (unable to close file, errno = 28, error message = '...')"),
+        Exception("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["os", "hdf5", "safetensors"],
+)
+def test_full_disk_is_one_clear_message_whoever_says_it(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(ArtifactError, match="disk is full"), atomic_path(tmp_path / "file"):
+        raise error
+
+
+def test_hdf5_that_can_not_be_read_is_named(store: Store) -> None:
+    with pytest.raises(ArtifactError, match=r"maps\.h5.*damaged"), store.writer("stage", 1, KEY, "l", {}, {}) as writer:
+        assert writer is not None
+        with h5py.File(writer.out / "maps.h5", "w") as file:
+            file["a"] = np.zeros(10000)
+        data = (writer.out / "maps.h5").read_bytes()
+        (writer.out / "maps.h5").write_bytes(data[:500])
+    assert not store.exists("stage", KEY)
