@@ -1,0 +1,155 @@
+"""The plan: every key without running anything; what can't change a result is in no key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from roarline.config.load import load_experiment
+from roarline.execution.plan import Plan, build_plan
+from roarline.execution.run import needed
+from roarline.stages.job import Job
+
+TEXT = """\
+name: tiny
+data: {dataset: digits}
+model: {arch: small_cnn}
+train-cls: {epochs: 1}
+attribution:
+  methods:
+    - {name: gradient}
+    - {name: random}
+evaluate-roar: {fractions: [0.1, 0.5], repeats: 2}
+evaluate-perturbation: {}
+"""
+
+ALL = {
+    "prepare-data",
+    "train-cls",
+    "extract-attribution-maps",
+    "evaluate-roar",
+    "evaluate-perturbation",
+    "aggregate-scores",
+    "report",
+}
+
+
+def plan(tmp_path: Path, *overrides: str, text: str = TEXT) -> Plan:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(text)
+    return build_plan(load_experiment(path, overrides))
+
+
+def keys(given: Plan, *stages: str) -> set[str]:
+    return {job.key for job in given.jobs if not stages or job.stage in stages}
+
+
+def test_counts_of_jobs(tmp_path: Path) -> None:
+    given = plan(tmp_path)
+    cells = given.of("evaluate-roar")
+    grid = [job for job in cells if not job.parameters["probe"] and job.parameters["mode"] != "reference"]
+    assert len(grid) == 2 * 2 * 2 * 2  # methods, modes, fractions, repeats
+    assert len([job for job in cells if job.parameters["probe"]]) == 2 * 2 * 2  # one repeat
+    assert len([job for job in cells if job.parameters["mode"] == "reference"]) == 2
+    assert len(given.of("extract-attribution-maps")) == 2 * 3
+    assert len(given.of("evaluate-perturbation")) == 2
+
+
+def test_jobs_stand_after_what_they_read(tmp_path: Path) -> None:
+    seen: set[str] = set()
+    for job in plan(tmp_path).jobs:
+        assert {key for _, key in job.inputs.values()} <= seen
+        seen.add(job.key)
+
+
+def test_same_config_same_keys(tmp_path: Path) -> None:
+    assert keys(plan(tmp_path)) == keys(plan(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "runtime.workers=7",
+        "runtime.device=cuda:3",
+        "runtime.artifacts=elsewhere",
+        "runtime.loader_threads=9",
+        "data.root=somewhere",
+        "attribution.methods.gradient.channels=max_abs",  # its default, said aloud
+    ],
+)
+def test_what_can_not_change_a_result_is_in_no_key(tmp_path: Path, override: str) -> None:
+    assert keys(plan(tmp_path, override)) == keys(plan(tmp_path))
+
+
+def test_changed_fractions_change_only_what_depends_on_them(tmp_path: Path) -> None:
+    before, after = plan(tmp_path), plan(tmp_path, "evaluate-roar.fractions=[0.1, 0.9]")
+    upstream = ("prepare-data", "train-cls", "extract-attribution-maps", "evaluate-perturbation")
+    assert keys(before, *upstream) == keys(after, *upstream)
+    kept = keys(before, "evaluate-roar") & keys(after, "evaluate-roar")
+    assert len(kept) == 2 + 2 * 2 * 2 + 2 * 2  # references, grid and probe at 0.1
+    assert not keys(before, "aggregate-scores", "report") & keys(after, "aggregate-scores", "report")
+
+
+@pytest.mark.parametrize(
+    ("override", "same"),
+    [
+        ("train-cls.epochs=2", {"prepare-data"}),
+        ("train-cls.threads=3", {"prepare-data"}),
+        ("seed=1", set()),
+        ("evaluate-roar.repeats=3", {"prepare-data", "train-cls", "extract-attribution-maps", "evaluate-perturbation"}),
+        ("attribution.methods.gradient.sign=squared", {"prepare-data", "train-cls", "extract-attribution-maps"}),
+        ("report.gallery_images=3", ALL - {"report"}),
+    ],
+)
+def test_what_changes_a_result_changes_the_keys_from_there_on(tmp_path: Path, override: str, same: set[str]) -> None:
+    before, after = plan(tmp_path), plan(tmp_path, override)
+    stages = {job.stage for job in before.jobs}
+    assert {stage for stage in stages if keys(before, stage) == keys(after, stage)} == same
+
+
+def test_a_methods_name_in_the_experiment_is_not_in_its_maps_key(tmp_path: Path) -> None:
+    renamed = TEXT.replace("{name: gradient}", "{name: mine, method: gradient}")
+    stage = "extract-attribution-maps"
+    assert keys(plan(tmp_path), stage) == keys(plan(tmp_path, text=renamed), stage)
+
+
+def test_editing_ones_own_method_never_reuses_its_old_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = TEXT.replace("{name: gradient}", "{name: mine, method: edited_method.edges}")
+    (tmp_path / "edited_method.py").write_text("def edges(model, images, targets): return images\n")
+    before = plan(tmp_path, text=text)
+    (tmp_path / "edited_method.py").write_text("def edges(model, images, targets): return -images\n")
+    after = plan(tmp_path, text=text)
+    both = keys(before, "extract-attribution-maps") & keys(after, "extract-attribution-maps")
+    assert len(both) == 3  # those of random
+
+
+def test_fraction_zero_and_equal_recipes_are_made_once(tmp_path: Path) -> None:
+    given = plan(tmp_path)
+    assert len(keys(given)) == len(given.jobs)
+
+
+def test_missing_raw_data_leaves_the_plan_pending(tmp_path: Path) -> None:
+    text = TEXT.replace("{dataset: digits}", f"{{dataset: image_folder, root: {tmp_path / 'nowhere'}}}")
+    given = plan(tmp_path, text=text)
+    assert given.pending is not None
+    assert "nowhere" in given.pending
+
+
+def job(key: str, *reads: str) -> Job:
+    return Job("s", 1, key, key, {}, {name: ("s", name) for name in reads})
+
+
+def test_only_what_a_missing_result_needs_is_run() -> None:
+    chain = [
+        job("data"),
+        job("maps", "data"),
+        job("cell1", "maps"),
+        job("cell2", "maps"),
+        job("page", "cell1", "cell2"),
+    ]
+    assert [j.key for j in needed(chain, set())] == ["data", "maps", "cell1", "cell2", "page"]
+    assert [j.key for j in needed(chain, {"data", "maps", "cell1"})] == ["cell2", "page"]
+    assert [j.key for j in needed(chain, {"cell1", "cell2"})] == ["page"]
+    assert needed(chain, {"page"}) == []
