@@ -108,7 +108,8 @@ def _create(file: Any, rows: MapRows, total: int) -> None:
 
     shape = rows.maps.shape[1:]
     row_bytes = rows.maps.dtype.itemsize * int(np.prod(shape))
-    chunk = (max(1, min(total, _CHUNK_BYTES // max(1, row_bytes))), *shape)
+    # Without rows HDF5 takes no chunks.
+    chunk = (max(1, min(total, _CHUNK_BYTES // max(1, row_bytes))), *shape) if total else None
     file.create_dataset("sample_ids", (total,), dtype=h5py.string_dtype())
     file.create_dataset("targets", (total,), dtype=np.int64)
     file.create_dataset("maps", (total, *shape), dtype=rows.maps.dtype, chunks=chunk)

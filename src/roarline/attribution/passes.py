@@ -1,0 +1,99 @@
+"""Network passes shared by the methods: which logit is explained, its gradient, how many images go into one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+# What one pass may hold, in pixels. On a CPU small passes keep activations in the cache; a GPU wants to be filled.
+_CPU_PASS_PX = 8 * 224 * 224
+_GPU_PASS_PX = 64 * 224 * 224
+MAX_PASS = 1024
+
+
+def pass_size(height: int, width: int, device: torch.device) -> int:
+    """How many images go through the network at once: a power of two from the image's size and the kind of device.
+
+    A fixed rule and no measurement, so that a batch is the same batch on every machine of a kind.
+    """
+    budget = _CPU_PASS_PX if device.type == "cpu" else _GPU_PASS_PX
+    fitting = max(1, budget // (height * width))
+    return min(MAX_PASS, 1 << (fitting.bit_length() - 1))
+
+
+def choose_targets(logits_BK: Tensor, targets_B: Tensor) -> Tensor:
+    """Replace every target of -1 by the class of the largest logit.
+
+    Args:
+        logits_BK: Logits.
+        targets_B: int64, a class, or -1 for "the predicted class".
+
+    Returns:
+        [B] int64 in [0, K).
+    """
+    return torch.where(targets_B < 0, logits_BK.detach().argmax(dim=1), targets_B)
+
+
+def target_logit_gradient(model: nn.Module, inputs_BCHW: Tensor, targets_B: Tensor) -> Tensor:
+    """Gradient of each image's target logit with respect to that image: one forward and one backward pass.
+
+    Args:
+        model: Classifier in evaluation mode, [B, C, H, W] → [B, K].
+        inputs_BCHW: Network inputs.
+        targets_B: int64; -1 means the predicted class.
+
+    Returns:
+        [B, C, H, W].
+    """
+    with torch.enable_grad():
+        leaf = inputs_BCHW.detach().requires_grad_()
+        logits = model(leaf)
+        chosen = choose_targets(logits, targets_B)
+        (gradient,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), leaf)
+    return gradient
+
+
+def accumulate_passes(
+    model: nn.Module,
+    images_BCHW: Tensor,
+    targets_B: Tensor,
+    repeats: int,
+    vary: Callable[[int, int, int], Tensor],
+    collect: Callable[[int, int, int, Tensor], None],
+) -> None:
+    """Run ``repeats`` altered copies of every image through the network in full passes, image after image.
+
+    Args:
+        images_BCHW: Network inputs.
+        targets_B: [B] int64 in [0, K).
+        vary: From (image, first copy, last copy + 1) to those altered copies [n, C, H, W].
+        collect: Is given (image, first copy, last copy + 1, gradients [n, C, H, W]) of each.
+    """
+    size = pass_size(images_BCHW.shape[2], images_BCHW.shape[3], images_BCHW.device)
+    for spans in _full_passes(len(images_BCHW), repeats, size):
+        counts = [stop - start for _, start, stop in spans]
+        inputs = torch.cat([vary(image, start, stop) for image, start, stop in spans])
+        owners = [image for (image, _, _), count in zip(spans, counts, strict=True) for _ in range(count)]
+        gradients = target_logit_gradient(model, inputs, targets_B[torch.tensor(owners, device=targets_B.device)])
+        for (image, start, stop), part in zip(spans, torch.split(gradients, counts), strict=True):
+            collect(image, start, stop, part)
+
+
+def _full_passes(images: int, repeats: int, size: int) -> Iterator[list[tuple[int, int, int]]]:
+    """Cut images × repeats into passes of ``size``; a pass is a list of (image, first copy, last copy + 1)."""
+    spans: list[tuple[int, int, int]] = []
+    free = size
+    for image in range(images):
+        start = 0
+        while start < repeats:
+            stop = min(repeats, start + free)
+            spans.append((image, start, stop))
+            free -= stop - start
+            start = stop
+            if free == 0:
+                yield spans
+                spans, free = [], size
+    if spans:
+        yield spans

@@ -1,0 +1,244 @@
+"""extract-attribution-maps: attribution maps of one method and one split, streamed to HDF5.
+
+Rows, each an (image, target) pair, are cut into parts of a fixed size; an interrupted run goes on after the last whole
+part. Images are read ahead on a thread, a batch is fetched while the next one computes, and parts are written on a
+thread. Memory is that of two parts, whatever the number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from roarline.artifacts.classifier import ClassifierCard
+from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
+from roarline.artifacts.map_parts import MapParts
+from roarline.artifacts.maps import MAPS_FILE, MapRows, check_rows, join_parts, write_part
+from roarline.artifacts.store import Writer
+from roarline.attribution.call import PREDICTED, Attribution, MethodCall, attribute, find_method
+from roarline.attribution.passes import pass_size
+from roarline.data.loading import ImageReader, normalise
+from roarline.errors import DataError, MethodError, ModelError
+from roarline.imaging.reduction import reduce_channels
+from roarline.models.load import check_classes, load_classifier
+from roarline.seeds import derive_seed
+from roarline.stages.job import Context, Job
+
+STAGE = "extract-attribution-maps"
+_PART_PX, _PART_ROWS = 2**22, (64, 4096)
+_FLOAT16_SMALLEST, _FLOAT16_LARGEST = float(np.finfo(np.float16).tiny), float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class TargetRows:
+    """The rows to make: [M] rows of the data set, [M] targets (-1: the class that the network predicts)."""
+
+    images: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, wanted: Sequence[int]) -> TargetRows:
+        """Some of the rows."""
+        chosen = np.asarray(wanted, dtype=np.int64)
+        return TargetRows(self.images[chosen], self.targets[chosen])
+
+
+def run(job: Job, context: Context, writer: Writer) -> None:
+    """Write ``maps.h5``: the maps of one method for one split.
+
+    Raises:
+        MethodError: The method fails or returns something unusable.
+        ModelError: The classifier is for other classes or another image size.
+        DataError: The targets don't fit the labels, or an image can't be read.
+    """
+    inputs, parameters = context.inputs(job), job.parameters
+    model, card = load_classifier(inputs["classifier"])
+    name, batched = parameters.get("dotted_path", parameters["method"]), parameters["batched"]
+    method = find_method(name, parameters["params"], batched=batched)
+    with DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset:
+        check_classes(card, dataset.class_names, dataset.name)
+        size = _image_size(dataset, card)
+        rows = target_rows(dataset, parameters["split"], parameters["target"])
+        extraction = Extraction(model, card, method, parameters, torch.device(context.device))
+        with (
+            MapParts(writer.parts, len(rows), rows_per_part(*size)) as parts,
+            ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader,
+        ):
+            wanted = [row for index in parts.missing for row in range(*parts.spans[index])]
+            batches = extraction.batches(reader, dataset.sample_ids, rows.take(wanted), size)
+            done = parts.rows_present
+            context.progress(done, len(rows), "maps")
+            for index in parts.missing:
+                start, stop = parts.spans[index]
+                collected: list[MapRows] = []
+                while sum(len(batch.sample_ids) for batch in collected) < stop - start:
+                    collected.append(next(batches))
+                    done += len(collected[-1].sample_ids)
+                    context.progress(done, len(rows), "maps")
+                parts.write(index, collected)
+    paths = parts.paths
+    if not paths:  # an empty split has a file too, without rows
+        paths = [writer.parts / "none.h5"]
+        write_part(paths[0], _no_rows(parameters, card, size))
+    attributes = {
+        "method": parameters["method"],
+        "parameters": parameters["params"],
+        "split": parameters["split"],
+        "target": parameters["target"],
+        "channels": parameters["channels"],
+        "input_size": np.array(size),
+        "classifier_digest": inputs["classifier"].digest,
+        "dataset_digest": inputs["dataset"].digest,
+    }
+    join_parts(writer.out / MAPS_FILE, paths, attributes)
+
+
+def target_rows(dataset: DatasetFile, split: str, target: str) -> TargetRows:
+    """Which rows a split has.
+
+    ``predicted``: one an image, for the class of the largest logit (multi-label too). ``label``: one an image, for its
+    label. ``every-label``: one for each label of an image, and for an image without any label one for its predicted
+    class, so that no image is missing.
+
+    Raises:
+        DataError: ``label`` is asked for and images have several labels.
+    """
+    images = dataset.rows(split)
+    if target == "predicted":
+        return TargetRows(images, np.full(len(images), PREDICTED, dtype=np.int64))
+    labels = dataset.labels[images]
+    if not dataset.multi_label:
+        return TargetRows(images, labels.astype(np.int64))
+    if target == "label":
+        raise DataError(
+            f"attribution.target is 'label', but images of {dataset.name!r} have several labels; "
+            "use 'every-label' or 'predicted'"
+        )
+    place, classes = np.nonzero(labels)
+    unlabelled = np.flatnonzero(~labels.any(axis=1))
+    place = np.concatenate([place, unlabelled])
+    classes = np.concatenate([classes, np.full(len(unlabelled), PREDICTED)]).astype(np.int64)
+    order = np.argsort(place, kind="stable")
+    return TargetRows(images[place[order]], classes[order])
+
+
+def rows_per_part(height: int, width: int) -> int:
+    """Rows of a part: a power of two from the image's size, and a multiple of every batch."""
+    smallest, largest = _PART_ROWS
+    fitting = max(1, _PART_PX // (height * width))
+    return min(largest, max(smallest, 1 << (fitting.bit_length() - 1)))
+
+
+class Extraction:
+    """One method on one classifier and device: from raw pixels to checked rows."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        card: ClassifierCard,
+        method: MethodCall,
+        parameters: Mapping[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.card, self.method, self.device = card, method, device
+        self.channels, self.seed = parameters["channels"], parameters["seed"]
+        self.dtype = np.dtype(parameters["dtype"])
+        self.autocast = parameters["precision"] == "bfloat16"
+        # Convolutions run faster on channels-last memory; a user's code may count on contiguous images.
+        self.memory_format = torch.channels_last if method.builtin else torch.contiguous_format
+        self.model = model.to(device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
+
+    def batches(
+        self, reader: ImageReader, ids: Sequence[str], rows: TargetRows, size: tuple[int, int]
+    ) -> Iterator[MapRows]:
+        """Compute rows in order; a batch is fetched and checked after the next was launched.
+
+        Args:
+            ids: Sample id of each row of the data set.
+            size: (H, W) of the images.
+        """
+        previous: tuple[Attribution, list[str]] | None = None
+        start = 0
+        for image_rows, pixels in reader.batches(rows.images, pass_size(*size, self.device)):
+            stop = start + len(image_rows)
+            sample_ids = [ids[row] for row in image_rows]
+            launched = self.launch(pixels, rows.targets[start:stop], sample_ids)
+            if previous is not None:
+                yield self.fetch(*previous)
+            previous, start = (launched, sample_ids), stop
+        if previous is not None:
+            yield self.fetch(*previous)
+
+    def launch(self, pixels_BCHW: Tensor, targets: np.ndarray, sample_ids: Sequence[str]) -> Attribution:
+        """Compute one batch; on a GPU the results may still be under way.
+
+        Args:
+            pixels_BCHW: uint8.
+            targets: [B] int64, -1 for the predicted class.
+        """
+        images = normalise(pixels_BCHW.to(self.device, non_blocking=True), self.card.mean, self.card.std)
+        images = images.contiguous(memory_format=self.memory_format)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            result = attribute(
+                self.model,
+                images,
+                torch.from_numpy(targets).to(self.device),
+                self.method,
+                seed_of=lambda row, target: derive_seed(self.seed, STAGE, self.method.name, sample_ids[row], target),
+                sample_ids=sample_ids,
+            )
+        maps = reduce_channels(result.maps, self.channels) if result.maps.ndim == 4 else result.maps
+        return Attribution(maps, result.targets, result.logits)
+
+    def fetch(self, result: Attribution, sample_ids: Sequence[str]) -> MapRows:
+        """Bring a batch to the CPU and check it.
+
+        Raises:
+            MethodError: A value is NaN or infinite, or doesn't fit into float16; the message names the row.
+        """
+        maps = result.maps.to(torch.float32).cpu().contiguous().numpy()
+        rows = MapRows(list(sample_ids), result.targets.cpu().numpy(), maps, result.logits.float().cpu().numpy())
+        check_rows(rows, self.method.name)
+        if self.dtype == np.float16:
+            _check_float16(rows, self.method.name)
+            rows.maps = maps.astype(np.float16)
+        return rows
+
+
+def _no_rows(parameters: Mapping[str, Any], card: ClassifierCard, size: tuple[int, int]) -> MapRows:
+    logits = np.empty((0, len(card.class_names)), dtype=np.float32)
+    return MapRows([], np.empty(0, dtype=np.int64), np.empty((0, *size), dtype=parameters["dtype"]), logits)
+
+
+def _image_size(dataset: DatasetFile, card: ClassifierCard) -> tuple[int, int]:
+    size = dataset.image_size
+    if size is None:
+        raise DataError(
+            f"images of {dataset.name!r} differ in size, and maps are kept in one array; "
+            "set data.resize_px and data.crop_px"
+        )
+    if card.input_size is not None and tuple(card.input_size) != size:
+        raise ModelError(
+            f"the classifier takes images of {card.input_size[0]}×{card.input_size[1]} px, those of {dataset.name!r} "
+            f"are {size[0]}×{size[1]} px; set data.resize_px and data.crop_px to its size"
+        )
+    return size
+
+
+def _check_float16(rows: MapRows, method: str) -> None:
+    largest = np.abs(rows.maps).reshape(len(rows.maps), -1).max(axis=1)
+    bad = np.flatnonzero((largest > _FLOAT16_LARGEST) | ((largest > 0) & (largest < _FLOAT16_SMALLEST)))
+    if len(bad):
+        row = int(bad[0])
+        raise MethodError(
+            f"{method}: the map of sample {rows.sample_ids[row]!r}, target class {int(rows.targets[row])}, has a "
+            f"largest magnitude of {largest[row]:.3g}, and float16 holds {_FLOAT16_SMALLEST:.3g} to "
+            f"{_FLOAT16_LARGEST:.0f}; set attribution.dtype to float32"
+        )
