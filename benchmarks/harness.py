@@ -1,0 +1,270 @@
+"""Alternating measurement of a hot path and of the bare network passes it needs.
+
+Efficiency = time of the bare passes ÷ time of the hot path. Machines wander by 30 % and more, so the two take turns in
+one run, each turn gives a ratio, and the median of the ratios is what counts.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import json
+import os
+import platform
+import re
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+RESULTS = Path(__file__).parent / "results"
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run was asked for.
+
+    Attributes:
+        quick: Fewer images, batch sizes and alternations: shows that things work, not a figure to quote.
+        networks: torchvision names.
+        alternations: Turns; the median ratio counts.
+    """
+
+    device: str = "cpu"
+    threads: int = 2
+    quick: bool = False
+    networks: tuple[str, ...] = ("mobilenet_v2", "resnet50")
+    input_px: int = 224
+    alternations: int = 5
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Batch sizes among which the bare passes choose."""
+        if self.device.startswith("cuda"):
+            return (64, 256) if self.quick else (32, 64, 128, 256)
+        return (8,) if self.quick else (4, 8, 16, 32)
+
+
+@dataclass
+class Measurement:
+    """One line of the table.
+
+    Attributes:
+        passes: Bare passes that the hot path needs; ``pass_kind`` says which.
+        ours_s, bare_s: Seconds of each turn, for all passes.
+        bare_choice: Batch size and memory format at which the bare passes were fastest.
+        goal: The efficiency that the project asks of this path.
+        peak_memory_mib: Of the process (on a GPU: of the device's memory) while the hot path ran.
+    """
+
+    hot_path: str
+    network: str
+    setting: str
+    images: int
+    passes: int
+    pass_kind: str
+    bare_choice: str
+    goal: float | None
+    ours_s: list[float] = field(default_factory=list)
+    bare_s: list[float] = field(default_factory=list)
+    peak_memory_mib: float = 0.0
+
+    @property
+    def ratios(self) -> list[float]:
+        """Efficiency of each turn."""
+        return [bare / ours for ours, bare in zip(self.ours_s, self.bare_s, strict=True)]
+
+    @property
+    def efficiency(self) -> float:
+        """Median of the turns."""
+        return statistics.median(self.ratios)
+
+
+def network(name: str, seed: int = 0) -> nn.Module:
+    """A torchvision network in eval mode with frozen random weights: speed does not depend on their values."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: nn.Module = torchvision.models.get_model(name, weights=None)
+    return model.eval().requires_grad_(False)
+
+
+class BarePasses:
+    """The network alone: frozen, on resident random data, at the fastest of several batch sizes and memory formats.
+
+    Args:
+        model: Eval mode, frozen.
+        shape: (C, H, W) of one input.
+        gradient: False: forward under inference mode. True: forward, and backward to the input.
+        batch_sizes: Sizes to try; the scan is made once, here.
+        autocast: A dtype for mixed precision, or None; the same as the hot path's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        shape: Sequence[int],
+        *,
+        gradient: bool = False,
+        batch_sizes: Sequence[int] = (4, 8, 16, 32),
+        device: str = "cpu",
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self.gradient, self._device, self._autocast = gradient, device, autocast
+        resident = torch.randn(max(batch_sizes), *shape, generator=torch.Generator().manual_seed(0)).to(device)
+        seconds = {}
+        for name, memory_format in FORMATS.items():
+            laid_out: Any = copy.deepcopy(model).to(device)
+            self._model = laid_out.to(memory_format=memory_format)
+            self._images = resident.contiguous(memory_format=memory_format)
+            for self.batch_size in batch_sizes:
+                self(self.batch_size)
+                best = min(_timed(lambda: self(self.batch_size), device) for _ in range(2))
+                seconds[name, self.batch_size] = best / self.batch_size, self._model, self._images
+        self.format, self.batch_size = min(seconds, key=lambda key: seconds[key][0])
+        _, self._model, self._images = seconds[self.format, self.batch_size]
+
+    @property
+    def kind(self) -> str:
+        """What one pass is."""
+        return "forward + backward to the input" if self.gradient else "forward"
+
+    @property
+    def choice(self) -> str:
+        """Batch size and memory format that were fastest."""
+        return f"batch {self.batch_size}, {self.format}"
+
+    def __call__(self, passes: int) -> None:
+        """Make so many passes of one image each."""
+        while passes > 0:
+            images = self._images[: min(self.batch_size, passes)]
+            if self.gradient:
+                self._backward(images)
+            else:
+                with torch.inference_mode(), self._precision():
+                    self._model(images)
+            passes -= len(images)
+
+    def _backward(self, images: Tensor) -> None:
+        images = images.detach().requires_grad_()
+        with torch.enable_grad(), self._precision():
+            score = self._model(images)[:, 0].sum()
+        torch.autograd.grad(score, images)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._device.partition(":")[0], self._autocast, enabled=self._autocast is not None)
+
+
+def alternate(measurement: Measurement, ours: Callable[[], object], bare: BarePasses, options: Options) -> Measurement:
+    """Let the hot path and its bare passes take turns, after one untimed turn of the hot path.
+
+    Args:
+        measurement: Says how many passes the hot path needs; its times and its memory are filled in.
+        ours: One whole run of the hot path.
+        bare: The passes.
+        options: How many turns, and where.
+    """
+    ours()
+    for turn in range(1 if options.quick else options.alternations):
+        _reset_peak_memory(options.device)
+        turns = [
+            (measurement.ours_s, ours),
+            (measurement.bare_s, lambda: bare(measurement.passes)),
+        ]
+        for seconds, run in turns if turn % 2 == 0 else reversed(turns):
+            seconds.append(_timed(run, options.device))
+            if run is ours:
+                measurement.peak_memory_mib = max(measurement.peak_memory_mib, _peak_memory_mib(options.device))
+    return measurement
+
+
+def machine(device: str) -> dict[str, Any]:
+    """The kind of machine and the versions, without its name or place."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        cpu = found.group(1) if found else cpu
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "roarline": version("roarline"),
+    }
+
+
+def table(measurements: Sequence[Measurement]) -> str:
+    """The measurements as a Markdown table."""
+    header = [
+        "hot path", "network", "setting", "images", "passes", "ours, passes/s", "bare, passes/s", "bare at",
+        "efficiency", "range", "goal", "peak memory",
+    ]  # fmt: skip
+    rows = [header, ["---"] * len(header)]
+    for m in measurements:
+        ours, bare = (m.passes / statistics.median(seconds) for seconds in (m.ours_s, m.bare_s))
+        rows.append(
+            [
+                m.hot_path, m.network, m.setting, str(m.images), f"{m.passes} × {m.pass_kind}", f"{ours:.1f}",
+                f"{bare:.1f}", m.bare_choice, f"{m.efficiency:.2f}", f"{min(m.ratios):.2f} to {max(m.ratios):.2f}",
+                "" if m.goal is None else f"{m.goal:.2f}", f"{m.peak_memory_mib:.0f} MiB",
+            ]
+        )  # fmt: skip
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def save(measurements: Sequence[Measurement], options: Options, folder: Path = RESULTS) -> Path:
+    """Write the measurements, the kind of machine, the date and the versions as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = machine(options.device)
+    name = re.sub(r"[^a-z0-9]+", "-", f"{kind['gpu'] or kind['cpu']} {kind['cores']} cores".lower()).strip("-")
+    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    path = folder / f"{today}-{name}.json"
+    content = {
+        "date": today,
+        "machine": kind,
+        "options": asdict(options),
+        "measurements": [{**asdict(m), "efficiency": m.efficiency} for m in measurements],
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _timed(run: Callable[[], object], device: str) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    run()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def _reset_peak_memory(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+    elif Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts anew from what is in use
+
+
+def _peak_memory_mib(device: str) -> float:
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if Path("/proc/self/status").exists():
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+        if found:
+            return int(found.group(1)) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
