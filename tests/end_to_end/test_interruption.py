@@ -1,0 +1,72 @@
+"""kill -9 at random instants, each followed by a rerun: the same digests as an undisturbed run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Program
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent is pid."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid:
+                found.append(int(entry.name))
+    return found
+
+
+def interrupt(program: Program, config: str, rng: random.Random, *, kills: int, longest_s: float) -> None:
+    """Kill the program, its workers, or both, at random instants until it was killed often enough, then let it end."""
+    done = 0
+    while done < kills:
+        process = program.start("run", config)
+        time.sleep(rng.uniform(0.3, longest_s))
+        if process.poll() is not None:  # finished before the instant came: start again from nothing
+            process.communicate()
+            assert process.returncode == 0
+            shutil.rmtree(program.folder / "artifacts")
+            continue
+        done += 1
+        victim = rng.choice(["program", "worker", "all"])
+        if victim == "worker":
+            workers = children(process.pid)
+            if workers:
+                os.kill(rng.choice(workers), signal.SIGKILL)
+            process.communicate(timeout=240)
+            continue
+        if victim == "program":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+    program("run", config)
+
+
+@pytest.mark.timeout(900)
+def test_twenty_kills_leave_the_digests_of_an_undisturbed_run(program: Program, undisturbed: Program) -> None:
+    interrupt(program, program.config(), random.Random(20), kills=20, longest_s=6.0)
+    assert program.digests() == undisturbed.digests()
+    assert " artifacts good" in program("verify")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_kills_of_the_demo(program: Program, tmp_path_factory: pytest.TempPathFactory) -> None:
+    text = (REPOSITORY / "configs" / "digits.yaml").read_text()
+    calm = Program(tmp_path_factory.mktemp("calm"))
+    calm("run", calm.config(text), timeout=900)
+    interrupt(program, program.config(text), random.Random(21), kills=20, longest_s=25.0)
+    assert program.digests() == calm.digests()
