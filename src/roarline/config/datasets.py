@@ -5,7 +5,7 @@ To add a data set: write one file in ``roarline/data/`` and one line in ``DATASE
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from roarline.config.component import DatasetComponent, NoParams, Params
 
@@ -24,7 +24,13 @@ class ShapesParams(Params):
     test: int = Field(500, ge=1, description="images in the test split")
     min_shapes: int = Field(1, ge=1, description="fewest shapes an image")
     max_shapes: int = Field(3, ge=1, description="most shapes an image; 1 makes the data set single-label")
-    noise: float = Field(0.08, ge=0, le=0.5, description="strength of the background's texture, of the value range")
+    noise: float = Field(0.08, ge=0, le=0.5, description="strength of waves and of grain, of the value range")
+
+    @model_validator(mode="after")
+    def _fewest_below_most(self) -> ShapesParams:
+        if self.min_shapes > self.max_shapes:
+            raise ValueError(f"min_shapes {self.min_shapes} is above max_shapes {self.max_shapes}")
+        return self
 
 
 _DATA = "roarline.data"
