@@ -6,12 +6,14 @@ learning_rate, train_loss, train_accuracy, validation_loss, validation_accuracy)
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from roarline.artifacts.files import read_json, write_json
+from roarline.artifacts.tables import write_csv
 from roarline.errors import ArtifactError
 
 CARD_FILE, WEIGHTS_FILE, CURVE_FILE = "classifier.json", "weights.safetensors", "curve.csv"
@@ -70,3 +72,12 @@ class ClassifierCard(BaseModel):
             raise ArtifactError(
                 f"{path}: damaged: {error.errors()[0]['msg']}; delete its folder and run again"
             ) from error
+
+
+def write_curve(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``curve.csv``.
+
+    Args:
+        epochs: A mapping with CURVE_COLUMNS for each epoch; a missing number is None.
+    """
+    write_csv(folder / CURVE_FILE, {column: [epoch[column] for epoch in epochs] for column in CURVE_COLUMNS})

@@ -1,0 +1,121 @@
+"""Stage train-cls: train a classifier, or take one with its weights; write its card, weights and curve."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import nn
+
+from roarline.artifacts.classifier import WEIGHTS_FILE, ClassifierCard, write_curve
+from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
+from roarline.artifacts.files import atomic_path, file_sha256
+from roarline.artifacts.store import Writer
+from roarline.config.experiment import TrainCls
+from roarline.data.loading import ImageReader
+from roarline.errors import DataError, ModelError
+from roarline.models.build import build
+from roarline.seeds import derive_seed
+from roarline.stages.job import Context, Job
+from roarline.stages.splits import normalization_of, split_images
+from roarline.training.batches import Split
+from roarline.training.checkpoint import Checkpoint
+from roarline.training.evaluate import evaluate
+from roarline.training.loop import Trained, train
+
+
+def run(job: Job, context: Context, writer: Writer) -> None:
+    """Make a ``classifier`` artifact.
+
+    Where the parameter ``training`` is None the weights are taken as they are, and only evaluated.
+
+    Raises:
+        ModelError: The network can't be built, or its weights are for another number of classes.
+        DataError: There is nothing to train on, or an image is unreadable.
+        JobError: The training diverged.
+    """
+    training = job.parameters["training"]
+    settings = TrainCls.model_validate(training) if training is not None else None
+    path = context.inputs(job)["dataset"].file(DATASET_FILE)
+    with DatasetFile(path) as dataset, ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader:
+        normalization = normalization_of(job.parameters["normalization"], dataset)
+        model = _build(job, dataset, replace_head=settings is not None).to(context.device)
+
+        def images(split: str) -> Split | None:
+            found = split_images(dataset, reader, split, normalization, context.device)
+            return found.altered() if found else None
+
+        trained: Trained | None = None
+        if settings is not None:
+            trained = _train(job, context, writer, model, settings, images("train"), images("validation"))
+            validation_accuracy = trained.validation_accuracy
+        else:
+            validation_accuracy = _accuracy(model, images("validation"))
+        card = ClassifierCard(
+            arch=job.parameters["model"]["arch"],
+            params=job.parameters["model"]["params"],
+            class_names=dataset.class_names,
+            multi_label=dataset.multi_label,
+            input_size=list(dataset.image_size) if dataset.image_size else None,
+            mean=normalization.mean,
+            std=normalization.std,
+            best_epoch=trained.best_epoch if trained else None,
+            epochs=settings.epochs if settings else 0,
+            validation_accuracy=validation_accuracy,
+            test_accuracy=_accuracy(model, images("test"), settings.precision if settings else "float32"),
+            parameters_count=sum(parameter.numel() for parameter in model.parameters()),
+        )
+    card.write(writer.out)
+    write_weights(writer.out / WEIGHTS_FILE, model)
+    write_curve(writer.out, [asdict(epoch) for epoch in trained.curve] if trained else [])
+
+
+def write_weights(path: Path, model: nn.Module) -> None:
+    """Write the state dict as safetensors; a tensor that two names share is written under both."""
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    with atomic_path(path) as partial:
+        save_file(state, partial)
+
+
+def _build(job: Job, dataset: DatasetFile, *, replace_head: bool) -> nn.Module:
+    spec = job.parameters["model"]
+    weights, weights_file = spec["weights"], None
+    if job.local.get("weights"):
+        weights_file = Path(job.local["weights"])
+        if not weights_file.is_file():
+            raise ModelError(f"model.weights: {weights_file}: no such file")
+        if weights != f"sha256:{file_sha256(weights_file)}":
+            raise ModelError(f"model.weights: {weights_file} changed since this run was planned; start the run again")
+        weights = None
+    return build(
+        spec["arch"],
+        spec["params"],
+        dataset.num_classes,
+        input_size=dataset.image_size,
+        weights=weights,
+        weights_file=weights_file,
+        seed=derive_seed(job.parameters["seed"], "train-cls", "init"),
+        replace_head=replace_head,
+    )
+
+
+def _train(
+    job: Job, context: Context, writer: Writer, model: nn.Module, settings: TrainCls, split: Split | None,
+    validation: Split | None,
+) -> Trained:  # fmt: skip
+    if split is None:
+        raise DataError("the data set has no training split; leave out the train-cls section to load model.weights")
+    return train(
+        model,
+        split,
+        validation,
+        settings,
+        seed=derive_seed(job.parameters["seed"], "train-cls", "batches"),
+        checkpoint=Checkpoint(writer.parts),
+        progress=lambda done, total: context.progress(done, total, "steps"),
+    )
+
+
+def _accuracy(model: nn.Module, split: Split | None, precision: str = "float32") -> float | None:
+    return evaluate(model, split, precision=precision).accuracy if split else None
