@@ -61,7 +61,7 @@ def run_stage(config: Path, overrides: Sequence[str], stage: str, *, only: bool)
     folder = write_view(plan, store)
     print(
         f"{stage}: {len(jobs)} artifact{'s' if len(jobs) > 1 else ''}, "
-        f"{result.made} jobs made in {result.seconds:.1f} s"
+        f"{result.made} job{'' if result.made == 1 else 's'} made in {result.seconds:.1f} s"
     )
     for job in jobs[:10]:
         print(f"  {store.path(stage, job.key)}  {job.label}")
@@ -105,14 +105,15 @@ def show_status(config: Path, overrides: Sequence[str]) -> None:
                 print(f"    running: {job.label}")
             elif state == "failed":
                 print(f"    failed: {job.label}: {message.splitlines()[0]}")
-        waiting = Counter(
-            input_stage
+        waits = {
+            name
             for job in jobs
             if states[job.key][0] == "to do"
-            for input_stage in {stage_ for stage_, key in job.inputs.values() if states[key][0] != "done"}
-        )
-        for input_stage, number in waiting.items():
-            print(f"    {number} waiting on {input_stage}")
+            for name, key in job.inputs.values()
+            if states[key][0] != "done"
+        }
+        if waits:
+            print(f"    waiting on {', '.join(name for name in STAGES if name in waits)}")
     if plan.pending:
         print(f"pending: {plan.pending}")
 
