@@ -85,6 +85,8 @@ if [ "$gpus" = auto ]; then
 fi
 set -- "$image:$target" "$@"
 [ "$stage" != bash ] || set -- --entrypoint bash "$@"
+# Without root podman gives your files to another id, unless told to keep yours.
+[ "$engine" != podman ] || [ "$(id -u)" = 0 ] || set -- --userns keep-id "$@"
 [ "$gpus" = none ] || set -- --gpus "$gpus" "$@"
 if [ -t 0 ] && [ -t 1 ]; then set -- --interactive --tty "$@"; fi
 with_mounts --rm --init --shm-size "${SHM_SIZE:-8g}" "$@"
