@@ -5,6 +5,7 @@ Shapes: N images of a split, B of a batch, C stored channels (1 or 3), H × W px
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,14 +94,11 @@ class SplitImages:
         return len(self.rows)
 
     @property
-    def resident(self) -> bool:
-        """True where no file needs to stay open."""
-        return self.read is None
-
-    @property
     def nbytes(self) -> int:
-        """Memory of the pixels."""
-        return sum(t.nbytes for t in (self.inputs, self.stored) if t is not None)
+        """Memory of the pixels; more than any limit where they are read from an open file."""
+        if self.read is not None:
+            return sys.maxsize
+        return sum(pixels.nbytes for pixels in (self.inputs, self.stored) if pixels is not None)
 
     def altered(self, alter: Alter | None = None) -> Split:
         """The split for the training loop, each image altered once where all fit, else batch by batch."""
@@ -125,18 +123,17 @@ class SplitImages:
 
 def split_images(
     dataset: DatasetFile, reader: ImageReader, split: str, normalization: Normalization, device: str
-) -> SplitImages | None:
-    """Take one split's images to the device if they fit; None where the split is empty.
+) -> SplitImages:
+    """Take one split's images to the device if they fit.
 
     Args:
-        reader: Stays open as long as the result is used, unless that is ``resident``.
+        reader: Stays open as long as the result is used, where they don't fit.
+        split: One that has images.
 
     Raises:
         DataError: Images differ in size, or a file is unreadable.
     """
     rows = dataset.rows(split)
-    if not len(rows):
-        return None
     size = dataset.image_size
     if size is None:
         raise DataError(
@@ -147,20 +144,26 @@ def split_images(
     labels = (labels.float() if dataset.multi_label else labels.long()).to(device)
     images = SplitImages(rows, [dataset.sample_ids[row] for row in rows], labels, size, normalization)
     pixels = size[0] * size[1] * len(rows)
-    limit = _resident_bytes(device)
+    limit = resident_bytes(device)
     if 3 * 4 * pixels <= limit:
         inputs = torch.empty((len(rows), 3, *size), device=device)
         for start, stop in _chunks(len(rows), inputs[0].nbytes):
-            stored = reader.read(rows[start:stop]).to(device)
-            inputs[start:stop] = normalise(stored, normalization.mean, normalization.std)
+            pixels_of = reader.read(rows[start:stop]).to(device)
+            inputs[start:stop] = normalise(pixels_of, normalization.mean, normalization.std)
         return replace(images, inputs=inputs)
     if 3 * pixels <= limit:
-        stored = torch.cat([reader.read(rows[a:b]).to(device) for a, b in _chunks(len(rows), 3 * size[0] * size[1])])
+        stored = torch.empty((len(rows), 0, *size), dtype=torch.uint8, device=device)
+        for start, stop in _chunks(len(rows), 3 * size[0] * size[1]):
+            chunk = reader.read(rows[start:stop])
+            if start == 0:
+                stored = torch.empty((len(rows), *chunk.shape[1:]), dtype=torch.uint8, device=device)
+            stored[start:stop] = chunk.to(device)
         return replace(images, stored=stored)
     return replace(images, read=lambda places: reader.read(rows[places.numpy()]))
 
 
-def _resident_bytes(device: str) -> int:
+def resident_bytes(device: str) -> int:
+    """How much one thing may take of the device's memory; beyond that it is read batch by batch."""
     if device.startswith("cuda"):
         return int(torch.cuda.get_device_properties(device).total_memory * _RESIDENT_SHARE_GPU)
     return _RESIDENT_BYTES_CPU

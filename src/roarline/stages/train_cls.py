@@ -43,8 +43,9 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         model = _build(job, dataset, replace_head=settings is not None).to(context.device)
 
         def images(split: str) -> Split | None:
-            found = split_images(dataset, reader, split, normalization, context.device)
-            return found.altered() if found else None
+            if not len(dataset.rows(split)):
+                return None
+            return split_images(dataset, reader, split, normalization, context.device).altered()
 
         trained: Trained | None = None
         if settings is not None:

@@ -1,0 +1,202 @@
+"""Stage evaluate-roar: remove pixels from every split, train anew, test once. A job is one cell of the grid.
+
+Shapes: B images of a batch, H × W px.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+
+from torch import Tensor
+
+from roarline.artifacts.classifier import write_curve
+from roarline.artifacts.dataset import DATASET_FILE, SPLITS, DatasetFile
+from roarline.artifacts.maps import MAPS_FILE, MapsFile
+from roarline.artifacts.retraining import Place, RetrainedCell, write_predictions
+from roarline.artifacts.store import Artifact, Writer
+from roarline.config.experiment import TrainCls
+from roarline.data.loading import ImageReader
+from roarline.errors import DataError
+from roarline.imaging.fills import fill_image
+from roarline.imaging.ranking import removal_count
+from roarline.imaging.removal import Order, removal_mask, remove
+from roarline.models.build import build
+from roarline.seeds import derive_seed
+from roarline.stages.job import Context, Job
+from roarline.stages.rank_maps import Ranking, rank_samples
+from roarline.stages.recent import Recent
+from roarline.stages.splits import Alter, SplitImages, normalization_of, resident_bytes, split_images
+from roarline.training.batches import Split
+from roarline.training.checkpoint import Checkpoint
+from roarline.training.evaluate import evaluate
+from roarline.training.loop import train
+from roarline.training.retraining_inputs import cut_to_8_bits, mask_inputs
+
+_KEPT_BYTES = 2 * 2**30
+_images: Recent[SplitImages] = Recent(_KEPT_BYTES)
+_ranks: Recent[Tensor] = Recent(_KEPT_BYTES // 2)
+
+_ORDERS: dict[str, Order] = {"roar": "most_relevant_first", "kar": "least_relevant_first"}
+
+
+def run(job: Job, context: Context, writer: Writer) -> None:
+    """Make a ``retraining`` artifact.
+
+    Initialisation and batch order come from (seed, repeat) alone: cells of one repeat differ in their pixels and in
+    nothing else, so that their differences are paired.
+
+    Raises:
+        DataError: There is no training or test split, or an image is unreadable.
+        ArtifactError: A map is missing or damaged.
+        JobError: The training diverged.
+    """
+    parameters = job.parameters
+    settings = TrainCls.model_validate(parameters["training"])
+    inputs = context.inputs(job)
+    with ExitStack() as files:
+        dataset = files.enter_context(DatasetFile(inputs["dataset"].file(DATASET_FILE)))
+        images = _split_images(job, context, inputs["dataset"], dataset, files)
+        removal = _Removal(job, dataset, images["test"]) if "maps_test" in inputs else None
+        splits: dict[str, Split] = {}
+        for name, found in images.items():
+            if removal is None:
+                splits[name] = found.altered()
+            else:
+                ranks = _split_ranks(job, context, inputs["dataset"], inputs[f"maps_{name}"], found, files)
+                splits[name] = found.altered(removal.of(name, ranks))
+        model = build(
+            parameters["model"]["arch"],
+            parameters["model"]["params"],
+            dataset.num_classes,
+            input_size=images["test"].image_size,
+            seed=_seed(job, "init"),
+        ).to(context.device)
+        trained = train(
+            model,
+            splits["train"],
+            splits.get("validation"),
+            settings,
+            seed=_seed(job, "batches"),
+            checkpoint=Checkpoint(writer.parts),
+            progress=lambda done, total: context.progress(done, total, "steps"),
+        )
+        test = evaluate(model, splits["test"], precision=settings.precision)
+    RetrainedCell(
+        place=Place(**{name: parameters[name] for name in Place.model_fields}),
+        validation_accuracy=trained.validation_accuracy,
+        test_accuracy=test.accuracy,
+        best_epoch=trained.best_epoch,
+        epochs=settings.epochs,
+        n_test=len(images["test"]),
+        removed_pixels=removal.removed_pixels if removal else 0,
+    ).write(writer.out)
+    labels = images["test"].labels
+    write_predictions(
+        writer.out,
+        images["test"].sample_ids,
+        labels.tolist() if labels.ndim == 1 else [None] * len(images["test"]),
+        test.predicted_N.tolist(),
+        test.correct_N.tolist(),
+    )
+    write_curve(writer.out, [asdict(epoch) for epoch in trained.curve])
+
+
+def _seed(job: Job, purpose: str) -> int:
+    return derive_seed(job.parameters["seed"], "evaluate-roar", job.parameters["repeat"], purpose)
+
+
+def _split_images(
+    job: Job, context: Context, artifact: Artifact, dataset: DatasetFile, files: ExitStack
+) -> dict[str, SplitImages]:
+    """Every split that has images, kept for the cells that this process runs next."""
+    reader = files.enter_context(ImageReader(dataset, job.local.get("root"), context.loader_threads))
+    normalization = normalization_of(job.parameters["normalization"], dataset)
+    found: dict[str, SplitImages] = {}
+    for name in SPLITS:
+        if len(dataset.rows(name)):
+            found[name] = _images.get(
+                (artifact.digest, name, *normalization.mean, *normalization.std, context.device),
+                partial(split_images, dataset, reader, name, normalization, context.device),
+            )
+    for name in ("train", "test"):
+        if name not in found:
+            raise DataError(f"data set {dataset.name!r} has no {name} split, which evaluate-roar needs")
+    return found
+
+
+Ranks = Callable[[Tensor], Tensor]
+"""Places in a split int64 [B] to the pixels' ranks [B, H, W], on the same device."""
+
+
+def _split_ranks(
+    job: Job, context: Context, dataset: Artifact, maps: Artifact, images: SplitImages, files: ExitStack
+) -> Ranks:
+    """Ranks of one split: resident and kept for the next cells, or made batch by batch where they don't fit."""
+    parameters = job.parameters
+    how = Ranking(
+        sign=parameters["sign"],
+        ties=parameters["ties"],
+        merge_normalization=parameters["merge_normalization"],
+        compat=parameters["compat"],
+        seed=parameters["seed"],
+    )
+    if len(images) * math.prod(images.image_size) * 4 > resident_bytes(context.device):
+        streamed = files.enter_context(MapsFile(maps.file(MAPS_FILE)))
+
+        def rank(places: Tensor) -> Tensor:
+            sample_ids = [images.sample_ids[place] for place in places.tolist()]
+            return rank_samples(streamed, sample_ids, images.image_size, how).to(places.device)
+
+        return rank
+
+    def make() -> Tensor:
+        with MapsFile(maps.file(MAPS_FILE)) as file:
+            return rank_samples(file, images.sample_ids, images.image_size, how).to(context.device)
+
+    ranks = _ranks.get((dataset.digest, maps.digest, how, context.device), make)
+    return lambda places: ranks.index_select(0, places)
+
+
+class _Removal:
+    """What a cell takes away from every split: as many pixels, from the same end, for the same fill."""
+
+    def __init__(self, job: Job, dataset: DatasetFile, images: SplitImages) -> None:
+        self.parameters = job.parameters
+        self.order = _ORDERS[job.parameters["mode"]]
+        self.compat = job.parameters["compat"]
+        self.normalization = images.normalization
+        self.pixels = math.prod(images.image_size)
+        self.count = removal_count(job.parameters["removed_fraction"], self.pixels)
+        if dataset.mean is None:
+            raise DataError(f"data set {dataset.name!r} has no mean of a training split to fill removed pixels with")
+        self.mean_colour = dataset.mean.tolist()
+
+    @property
+    def removed_pixels(self) -> int:
+        """Of each image."""
+        all_of_them = self.compat == "original" and self.order == "most_relevant_first" and self.count == 0
+        return self.pixels if all_of_them else self.count
+
+    def of(self, split: str, ranks: Ranks) -> Alter:
+        """What happens to the images of one split."""
+        if self.parameters["probe"]:
+            return lambda images, places: mask_inputs(
+                removal_mask(ranks(places), self.count, self.order, compat=self.compat), self.removed_pixels
+            ).expand_as(images)
+        mean_colour = self.mean_colour
+        if self.compat == "original" and split == "train":
+            mean_colour = [math.floor(value * 255) / 255 for value in mean_colour]
+
+        def alter(images: Tensor, places: Tensor) -> Tensor:
+            if self.compat == "original":
+                images = cut_to_8_bits(images, self.normalization.mean, self.normalization.std)
+            fill = fill_image(
+                images, self.parameters["fill"], self.normalization.mean, self.normalization.std, fill_mean=mean_colour
+            )
+            return remove(images, ranks(places), self.count, fill, order=self.order, compat=self.compat)
+
+        return alter
