@@ -10,8 +10,8 @@ import contextlib
 import lzma
 import tarfile
 import zlib
-from collections.abc import Container, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Container, Iterator, Set
+from pathlib import Path
 
 from roarline.data.raw import STREAMED, RawFile
 from roarline.errors import DataError
@@ -60,9 +60,9 @@ def stream_members(path: Path, wanted: Container[str]) -> Iterator[tuple[str, by
             tar.members = []  # type: ignore[attr-defined]  # or every header seen stays in memory
 
 
-def read_member(path: Path, name: str) -> bytes | None:
-    """The bytes of one small member, e.g. a table beside the images; None where there is none."""
-    return next((data for _, data in stream_members(path, {name})), None)
+def read_members(path: Path, names: Set[str]) -> dict[str, bytes]:
+    """The bytes of some small members, e.g. tables beside the images."""
+    return dict(stream_members(path, names)) if names else {}
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def _opened(path: Path, packed: str) -> Iterator[tarfile.TarFile]:
 def _plain_name(member: tarfile.TarInfo) -> str | None:
     if not member.isreg() or member.issparse():
         return None
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or "\x00" in member.name:
+    if member.name.startswith("/") or "\x00" in member.name:
         return None
-    return name.as_posix()
+    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    return None if ".." in parts else "/".join(parts)

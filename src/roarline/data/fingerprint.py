@@ -1,13 +1,19 @@
-"""Fingerprints of raw data for the keys of artifacts. Imports neither torch nor scikit-learn."""
+"""Fingerprints of raw data for the keys of artifacts: None where the data is missing.
+
+Imports neither torch nor scikit-learn.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from roarline.artifacts.files import file_sha256
+from roarline.data.cifar_files import CIFAR10, CIFAR100, CifarFiles, find
+from roarline.data.listing import is_class_table, is_image, scan_folder
 
 
 def digits(root: str | None, params: Mapping[str, Any]) -> str | None:
@@ -22,3 +28,47 @@ def digits(root: str | None, params: Mapping[str, Any]) -> str | None:
 def drawn(root: str | None, params: Mapping[str, Any]) -> str:
     """Drawn data has no files: parameters and seed say all; the number rises when the drawing changes."""
     return "drawn:1"
+
+
+def folder_or_tar(root: str | None, params: Mapping[str, Any]) -> str | None:
+    """SHA-256 of a tar; of a folder that over the paths and sizes of its images and the content of class tables."""
+    if root is None:
+        return None
+    path = Path(root)
+    if path.is_file():
+        return f"sha256:{file_sha256(path)}"
+    entries = sorted(scan_folder(path)) if path.is_dir() else []
+    if not any(is_image(entry.path) for entry in entries):
+        return None
+    digest = hashlib.sha256()
+    for entry in entries:
+        said = file_sha256(path / entry.path) if is_class_table(entry.path) else str(entry.size)
+        digest.update(f"{entry.path}\0{said}\0".encode("utf-8", "surrogateescape"))
+    return f"listing:{digest.hexdigest()}"
+
+
+def imagenet(root: str | None, params: Mapping[str, Any]) -> str | None:
+    """As ``folder_or_tar``."""
+    return folder_or_tar(root, params)
+
+
+def cifar10(root: str | None, params: Mapping[str, Any]) -> str | None:
+    """SHA-256 of the archive, or over the unpacked files."""
+    return _cifar(root, CIFAR10)
+
+
+def cifar100(root: str | None, params: Mapping[str, Any]) -> str | None:
+    """SHA-256 of the archive, or over the unpacked files."""
+    return _cifar(root, CIFAR100)
+
+
+def _cifar(root: str | None, files: CifarFiles) -> str | None:
+    source = find(Path(root), files) if root is not None else None
+    if source is None:
+        return None
+    if source.is_archive:
+        return f"sha256:{file_sha256(source.path)}"
+    digest = hashlib.sha256()
+    for name in (*source.train, *source.test):
+        digest.update(f"{name}\0{file_sha256(source.path / name)}\0".encode())
+    return f"files:{digest.hexdigest()}"

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +15,12 @@ import numpy as np
 
 from roarline.data.archives import stream_members
 from roarline.data.decoding import decode, from_array, resize_and_crop, to_array
-from roarline.data.raw import OWN_FILE, STREAMED, RawDataset, Rows
+from roarline.data.raw import OWN_FILE, STREAMED, RawDataset, RawFile, Rows
 from roarline.errors import DataError
 
 _MOST_PROBLEMS = 10
 _ROWS_A_BATCH = 64
+_FILES_A_BATCH = 16
 _BATCHES_AHEAD_A_THREAD = 3
 
 Source = tuple[int, str, Callable[[], bytes]]  # row, name for messages, how to get the encoded bytes
@@ -80,8 +81,8 @@ class PixelStream:
         Raises:
             DataError: Images are missing, unreadable, too small or differ in size; lists up to ten.
         """
-        results = self._from_files(rows) if self.raw.images is None else self._from_array(self.raw.images, rows)
-        for images in results:
+        array, files = self.raw.images, self.raw.files or ()
+        for images in self._from_files(files, rows) if array is None else self._from_array(array, rows):
             good = [image for image in images if self._fits(image)]
             if good:
                 yield PixelBatch(
@@ -94,20 +95,20 @@ class PixelStream:
             raise self._error(f"{len(self._problems)} of {len(rows)} images can't be used")
 
     def _fits(self, image: _Image) -> bool:
-        problem = image.problem
-        if not problem:
-            self.shape = self.shape or image.pixels.shape
-            if image.pixels.shape == self.shape:
-                return True
-            height, width = image.pixels.shape[1:]
-            problem = (
-                f"{image.name}: {width}×{height} px, where others have {self.shape[2]}×{self.shape[1]}; "
+        if image.problem:
+            self._problems.append(image.problem)
+            if len(self._problems) >= _MOST_PROBLEMS:
+                raise self._error(f"{_MOST_PROBLEMS} images can't be used; perhaps there are more")
+            return False
+        self.shape = self.shape or image.pixels.shape
+        if image.pixels.shape != self.shape:
+            (_, height, width), (_, other_height, other_width) = image.pixels.shape, self.shape
+            self._problems.append(
+                f"{image.name}: {width}×{height} px, where others have {other_width}×{other_height}; "
                 "set data.resize_px and data.crop_px, so that all have one size"
             )
-        self._problems.append(problem)
-        if len(self._problems) >= _MOST_PROBLEMS:
-            raise self._error(f"{_MOST_PROBLEMS} images can't be used; perhaps there are more")
-        return False
+            raise self._error("images can't be used")
+        return True
 
     def _error(self, summary: str) -> DataError:
         return DataError("\n  ".join([f"data set {self.raw.name!r}: {summary}:", *self._problems]))
@@ -131,14 +132,19 @@ class PixelStream:
                 image.problem = str(error)
         return image
 
-    def _from_files(self, rows: np.ndarray) -> Iterator[list[_Image]]:
+    def _from_files(self, files: Sequence[RawFile], rows: np.ndarray) -> Iterator[list[_Image]]:
+        if self.root is None:
+            raise DataError(f"data set {self.raw.name!r} lists files: set data.root to where they lie")
         waiting: deque[Future[list[_Image]]] = deque()
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
+        with (
+            _open_tar(self.root, any(files[row].offset >= 0 for row in rows)) as tar,
+            ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool,
+        ):
             try:
                 batch: list[Source] = []
-                for source in self._sources(rows):
+                for source in self._sources(files, self.root, tar, rows):
                     batch.append(source)
-                    if len(batch) == _ROWS_A_BATCH:
+                    if len(batch) == _FILES_A_BATCH:
                         waiting.append(pool.submit(self._decode_all, batch))
                         batch = []
                     if len(waiting) > _BATCHES_AHEAD_A_THREAD * self.threads:
@@ -166,23 +172,21 @@ class PixelStream:
             image.problem = str(error)
         return image
 
-    def _sources(self, rows: np.ndarray) -> Iterator[Source]:
-        files, root = self.raw.files or (), self.root
-        if root is None:
-            raise DataError(f"data set {self.raw.name!r} lists files: set data.root to where they lie")
-        streamed = {files[row].path: int(row) for row in rows if files[row].offset == STREAMED}
+    def _sources(self, files: Sequence[RawFile], root: Path, tar: int, rows: np.ndarray) -> Iterator[Source]:
+        streamed = {files[row].path: row for row in rows.tolist() if files[row].offset == STREAMED}
         if streamed:
             for path, data in stream_members(root, streamed):
                 yield streamed.pop(path), f"{root}:{path}", _given(data)
+                if not streamed:
+                    break
             for path in sorted(streamed):
                 self._problems.append(f"{root}:{path}: no longer there")
-        with _open_tar(root, any(files[row].offset >= 0 for row in rows)) as tar:
-            for row in rows.tolist():
-                path, offset, size = files[row]
-                if offset == OWN_FILE:
-                    yield row, str(root / path), (root / path).read_bytes
-                elif offset >= 0:
-                    yield row, f"{root}:{path}", _part(tar, offset, size)
+        for row in rows.tolist():
+            path, offset, size = files[row]
+            if offset == OWN_FILE:
+                yield row, str(root / path), (root / path).read_bytes
+            elif offset >= 0:
+                yield row, f"{root}:{path}", _part(tar, offset, size)
 
 
 def _given(data: bytes) -> Callable[[], bytes]:

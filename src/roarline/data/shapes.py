@@ -44,7 +44,8 @@ def _square(u: Floats, v: Floats) -> Mask:
 
 
 def _triangle(u: Floats, v: Floats) -> Mask:
-    return (v >= -0.5) & (np.sqrt(3) * u + v <= 1) & (-np.sqrt(3) * u + v <= 1)
+    inside: Mask = (v >= -0.5) & (np.sqrt(3) * np.abs(u) + v <= 1)
+    return inside
 
 
 def _star(u: Floats, v: Floats) -> Mask:

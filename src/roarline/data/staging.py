@@ -138,9 +138,10 @@ class Staging:
             if self._file is None:
                 self._file = self._pixels_path.open("r+b" if self._pixels_path.exists() else "w+b")
             row_bytes = batch.pixels[0].nbytes
-            for row, image in zip(batch.rows.tolist(), batch.pixels, strict=True):
-                self._file.seek(row * row_bytes)
-                self._file.write(image.tobytes())
+            runs = np.flatnonzero(np.diff(batch.rows, prepend=-2) != 1)
+            for start, stop in zip(runs, [*runs[1:], len(batch.rows)], strict=True):
+                self._file.seek(int(batch.rows[start]) * row_bytes)
+                self._file.write(batch.pixels[start:stop].tobytes())
 
     def _close_chunk(self) -> None:
         if self._file is not None:

@@ -1,0 +1,118 @@
+"""The data set ``image_folder``: train[/val]/test folders of class folders, or a tar of such.
+
+A tar may be plain (its images can be indexed) or compressed with gzip, xz or bzip2 (they must be packed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from roarline.artifacts.dataset import SPLITS
+from roarline.config.component import NoParams
+from roarline.data.listing import list_images
+from roarline.data.raw import RawDataset, RawFile
+from roarline.errors import DataError
+
+SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+"""Folder name to split."""
+
+_EXPECTED = "train/<class>/<image>, test/<class>/<image> and perhaps val/<class>/<image>"
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True)
+class ClassFile:
+    """An image in its place: ``sample_id`` is the path below the folder that holds the splits."""
+
+    sample_id: str
+    folder: str
+    class_name: str
+    file: RawFile
+
+
+def read(root: Path | None, params: NoParams, seed: int) -> RawDataset:
+    """List the images; classes are numbered in alphabetical order.
+
+    Where there is ``val`` but no ``test``, ``val`` is the test split, and prepare-data draws a validation split from
+    ``train``. Without ``train`` the data set can test a classifier, not train one. Class folders may have folders in
+    them. Other files and folders are not looked at.
+
+    Raises:
+        DataError: The layout is not as expected, or the splits' classes differ.
+    """
+    if root is None:
+        raise DataError(f"data set 'image_folder': set data.root to a folder or tar with {_EXPECTED}")
+    files, others = by_class(root, list_images(root).files, SPLIT_FOLDERS)
+    folders = sorted({file.folder for file in files})
+    splits = _splits_of(root, folders, others)
+    class_names = sorted({file.class_name for file in files})
+    _check_classes(root, files, class_names, folders)
+    number = {name: index for index, name in enumerate(class_names)}
+    order = sorted(files, key=lambda file: SPLITS.index(splits[file.folder]))
+    return RawDataset(
+        name="image_folder",
+        class_names=class_names,
+        sample_ids=[file.sample_id for file in order],
+        splits=[splits[file.folder] for file in order],
+        labels=np.asarray([number[file.class_name] for file in order], dtype=np.int64),
+        files=[file.file for file in order],
+    )
+
+
+def by_class(
+    root: Path, files: Sequence[RawFile], split_folders: Mapping[str, str]
+) -> tuple[list[ClassFile], list[str]]:
+    """Read split and class from paths; one folder around the split folders is looked through.
+
+    Returns:
+        The images in split folders, in the order of ``files``; the names of other folders that have images in them.
+
+    Raises:
+        DataError: An image lies in a split folder but in no class folder.
+    """
+    parts = [file.path.split("/") for file in files]
+    tops = {part[0] for part in parts if len(part) > 1}
+    depth = 1 if len(tops) == 1 and not tops & set(split_folders) else 0
+    found, others, loose = [], set(), []
+    for file, part in zip(files, parts, strict=True):
+        below = part[depth:]
+        if below[0] not in split_folders:
+            others.add(below[0] if len(below) > 1 else "(images in no folder)")
+        elif len(below) < 3:
+            loose.append(file.path)
+        else:
+            found.append(ClassFile("/".join(below), below[0], below[1], file))
+    if loose:
+        named = ", ".join(loose[:_MOST_NAMED])
+        raise DataError(f"{root}: {len(loose)} images lie in no class folder: {named}; expected {_EXPECTED}")
+    return found, sorted(others)
+
+
+def _splits_of(root: Path, folders: Sequence[str], others: Sequence[str]) -> dict[str, str]:
+    splits = {folder: SPLIT_FOLDERS[folder] for folder in folders}
+    names = list(splits.values())
+    found = f"found images in {', '.join([*folders, *others]) or 'no folder'}"
+    if names.count("validation") > 1:
+        raise DataError(f"{root}: both val and validation; expected {_EXPECTED}")
+    if "test" not in names and "validation" not in names:
+        raise DataError(f"{root}: no test folder (nor val); expected {_EXPECTED}; {found}")
+    if "train" not in names and others:
+        raise DataError(f"{root}: no train folder; expected {_EXPECTED}; {found}")
+    if "test" not in names:
+        splits = {folder: "test" if split == "validation" else split for folder, split in splits.items()}
+    return splits
+
+
+def _check_classes(root: Path, files: Sequence[ClassFile], class_names: Sequence[str], folders: Sequence[str]) -> None:
+    there = {(file.folder, file.class_name) for file in files}
+    missing = [f"{folder}/{name}" for name in class_names for folder in folders if (folder, name) not in there]
+    if missing:
+        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+        raise DataError(
+            f"{root}: the splits have different classes: no image in {', '.join(missing[:_MOST_NAMED])}{more}; "
+            "every class needs images in every split"
+        )
