@@ -1,0 +1,71 @@
+"""Numbers as the page and its sentences write them; one place, so that both agree."""
+
+from __future__ import annotations
+
+_SHARES = ("accuracy", "leakage")
+
+
+def is_share(metric: str) -> bool:
+    """True for metrics in [0, 1] that are written in per cent."""
+    return metric.endswith(_SHARES)
+
+
+def score_text(metric: str, value: float | None, unit: str = "") -> str:
+    """A score: shares in per cent with one decimal, values with a unit with one, others with three decimals."""
+    if value is None:
+        return "–"
+    if is_share(metric):
+        return percent(value)
+    return f"{_plain(value, 1)} {unit}" if unit else _plain(value, 3)
+
+
+def interval_text(metric: str, low: float | None, high: float | None, unit: str = "") -> str:
+    """An interval in brackets, the unit only once; empty where there is none."""
+    if low is None or high is None:
+        return ""
+    if is_share(metric):
+        return f"[{_plain(100 * low, 1)}, {_plain(100 * high, 1)}]"
+    decimals = 1 if unit else 3
+    return f"[{_plain(low, decimals)}, {_plain(high, decimals)}]"
+
+
+def difference_text(metric: str, value: float | None, unit: str = "") -> str:
+    """A difference with its sign; shares in percentage points."""
+    if value is None:
+        return "–"
+    sign = "+" if value >= 0 else "−"
+    size = abs(value)
+    if is_share(metric):
+        return f"{sign}{_plain(100 * size, 1)} pp"
+    return f"{sign}{_plain(size, 1)} {unit}" if unit else f"{sign}{_plain(size, 3)}"
+
+
+def percent(value: float) -> str:
+    """A share in [0, 1] in per cent with one decimal."""
+    return f"{_plain(100 * value, 1)} %"
+
+
+def fraction_percent(value: float) -> str:
+    """A removed fraction in per cent, as short as it can be said."""
+    return f"{100 * value:.6g} %"
+
+
+def duration(seconds: float) -> str:
+    """A time span in the unit that suits it."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def join(words: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def _plain(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")

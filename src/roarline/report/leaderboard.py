@@ -1,0 +1,114 @@
+"""The leaderboard: methods by metrics, from the summary's rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from roarline.config.metrics import METRICS
+from roarline.report.scores import MEAN_SETTING, Method, Score, Scores
+
+_TITLES = {
+    "roar_accuracy": "ROAR accuracy",
+    "kar_accuracy": "KAR accuracy",
+    "roar_leakage": "ROAR leakage",
+    "kar_leakage": "KAR leakage",
+    "morf": "MoRF",
+    "lerf": "LeRF",
+    "srg": "SRG",
+    "insertion": "Insertion",
+    "deletion": "Deletion",
+    "morf_deviation": "MoRF deviation",
+    "lerf_deviation": "LeRF deviation",
+}
+
+
+def metric_title(metric: str) -> str:
+    """A metric's name for readers."""
+    return _TITLES.get(metric, metric)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric in one setting.
+
+    Attributes:
+        arrow: ``↑`` higher is better, ``↓`` lower is better, empty where neither.
+        summary: What it measures, in one line.
+        ranked: False for the leakage probe, which ranks nothing.
+    """
+
+    metric: str
+    setting: str
+    title: str
+    arrow: str
+    summary: str
+    unit: str
+
+    @property
+    def ranked(self) -> bool:
+        """True where the metric has a direction."""
+        return bool(self.arrow)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method; ``cells`` are in the order of the columns, None where the summary has no such row."""
+
+    method: str
+    baseline: bool
+    mean_rank: float | None
+    cells: tuple[Score | None, ...]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows in order of their mean rank, baselines apart."""
+
+    columns: tuple[Column, ...]
+    methods: tuple[Row, ...]
+    baselines: tuple[Row, ...]
+
+    def best(self, column: int) -> str | None:
+        """Name of the method with rank 1 in a column; where several share it, the first."""
+        for row in (*self.methods, *self.baselines):
+            cell = row.cells[column]
+            if cell is not None and cell.rank == 1:
+                return row.method
+        return None
+
+
+def build_leaderboard(scores: Scores, methods: list[Method]) -> Leaderboard:
+    """One column for each metric and setting that is not a single removed fraction, one row for each method."""
+    columns = tuple(
+        _column(metric, setting, scores)
+        for metric in sorted(scores.metrics, key=lambda name: _order(name, scores))
+        for setting in scores.settings(metric)
+    )
+    table = [scores.overall(column.metric, column.setting) for column in columns]
+    rows = []
+    for method in methods:
+        cells = tuple(column.get(method.name) for column in table)
+        ranks = [cell.rank for cell in cells if cell is not None and cell.rank is not None]
+        rows.append(Row(method.name, method.baseline, sum(ranks) / len(ranks) if ranks else None, cells))
+    rows.sort(key=lambda row: (row.mean_rank is None, row.mean_rank or 0.0))
+    return Leaderboard(
+        columns,
+        tuple(row for row in rows if not row.baseline),
+        tuple(row for row in rows if row.baseline),
+    )
+
+
+def _column(metric: str, setting: str, scores: Scores) -> Column:
+    row = next(iter(scores.overall(metric, setting).values()))
+    arrow = {True: "↑", False: "↓", None: ""}[row.higher_is_better]
+    component = METRICS.get(metric)
+    shown = f", {setting}" if setting and setting != MEAN_SETTING else ""
+    return Column(
+        metric, setting, f"{metric_title(metric)}{shown}", arrow, component.summary if component else "", row.unit
+    )
+
+
+def _order(metric: str, scores: Scores) -> tuple[int, int]:
+    """Retraining first, each with its probe beside it; then the rest as in the table of metrics."""
+    first = ("roar_accuracy", "roar_leakage", "kar_accuracy", "kar_leakage")
+    return (0, first.index(metric)) if metric in first else (1, scores.metrics.index(metric))

@@ -1,0 +1,343 @@
+"""What the numbers mean, in words: every sentence is conditional on the numbers it speaks of.
+
+Markup: `name` is a method; "arXiv 1806.10758" becomes a link. The page escapes everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from roarline.report.findings import (
+    Facts,
+    agreement,
+    best,
+    half_width,
+    leak,
+    not_told_from_best,
+    outranked_by,
+    verdicts,
+)
+from roarline.report.formatting import difference_text, fraction_percent, interval_text, join, percent, score_text
+from roarline.report.leaderboard import metric_title
+from roarline.report.scores import Score
+
+_MAIN = ("roar_accuracy", "kar_accuracy", "morf", "lerf", "srg", "insertion", "deletion")
+_MODES = {"roar": "ROAR", "kar": "KAR"}
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A heading, its paragraphs, and a list below them."""
+
+    title: str
+    paragraphs: tuple[str, ...]
+    items: tuple[str, ...] = ()
+
+
+def answer(facts: Facts) -> str:
+    """The page's first paragraph: the question's answer in three or four sentences."""
+    sentences = [_setting(facts)]
+    for metric in ("roar_accuracy", "morf" if facts.has("morf") else "deletion"):
+        top = best(facts, metric, facts.real)
+        if top is None:
+            continue
+        test = (
+            "remove and retrain (ROAR)" if metric == "roar_accuracy" else f"{metric_title(metric)}, without retraining,"
+        )
+        sentences.append(
+            f"Under {test} the best method is {_named(top)}{_against_random(facts, top)}{_beaten(facts, top)}."
+        )
+        if metric == "roar_accuracy" and (counted := _counted(facts, metric)):
+            sentences.append(f"{_capital(counted)} ({_level(facts)} intervals of the paired difference).")
+    return " ".join(sentences)
+
+
+def passages(facts: Facts) -> list[Passage]:
+    """The section "What this means"; a passage without a sentence is left out."""
+    parts = [
+        Passage("How to read the scores", tuple(_definitions(facts))),
+        _verdict_passage(facts),
+        Passage("A good curve without retraining, and with it", tuple(_conflict(facts))),
+        Passage("What the masks give away", tuple(_leakage(facts))),
+        Passage("What needs no look into the classifier", tuple(_baselines(facts))),
+        Passage("Do the tests agree?", tuple(_agreement(facts))),
+        _certainty_passage(facts),
+        Passage("What each test can and can't say", tuple(_limits(facts))),
+    ]
+    return [passage for passage in parts if passage.paragraphs or passage.items]
+
+
+def _setting(facts: Facts) -> str:
+    kind = "class decisions right" if facts.multi_label else "images right"
+    reach = f" gets {percent(facts.test_accuracy)} of the {kind}" if facts.test_accuracy is not None else " is tested"
+    return (
+        f"The classifier ({facts.model}){reach} on {facts.test_images:,} test images of {facts.dataset} with "
+        f"{facts.classes} classes; {len(facts.real)} attribution methods explain it, next to "
+        f"{len(facts.methods) - len(facts.real)} baselines that know nothing of it."
+    )
+
+
+def _named(row: Score) -> str:
+    return f"`{row.method}` ({score_text(row.metric, row.value, row.unit)})"
+
+
+def _against_random(facts: Facts, row: Score) -> str:
+    random = facts.scores.overall(row.metric).get(facts.random or "")
+    if random is None or random.value is None:
+        return ""
+    value = score_text(row.metric, random.value, random.unit)
+    words = {
+        "better": f", better than a random ranking ({value})",
+        "worse": f", yet even it is worse than a random ranking ({value})",
+        "undecided": f", which the data can't tell from a random ranking ({value})",
+        "unknown": f"; a random ranking gets {value}",
+    }
+    return words[row.verdict]
+
+
+def _beaten(facts: Facts, row: Score) -> str:
+    """The baseline that does better than the best method, if one does."""
+    top = best(facts, row.metric, [method.name for method in facts.methods])
+    if top is None or top.method in (row.method, facts.random) or top.value == row.value:
+        return ""
+    return f" (the baseline {_named(top)} does better still)"
+
+
+def _counted(facts: Facts, metric: str) -> str:
+    """The methods by verdict: "better than random: …; worse: …; not told apart: …"."""
+    groups = verdicts(facts, metric)
+    words = [
+        f"{word}: {_list(names)}"
+        for word, names in (
+            ("better than random", groups["better"]),
+            ("worse than random", groups["worse"]),
+            ("not told apart from random", groups["undecided"]),
+        )
+        if names
+    ]
+    return "; ".join(words)
+
+
+def _definitions(facts: Facts) -> Iterator[str]:
+    if facts.has("roar_accuracy"):
+        yield (
+            "ROAR, remove and retrain (arXiv 1806.10758): the pixels that a method calls most relevant are replaced in "
+            "all images, and a new network is trained on what is left. If the method found what matters, the new "
+            "network does badly: lower accuracy is better."
+        )
+    if facts.has("kar_accuracy"):
+        yield (
+            "KAR, keep and retrain, removes the least relevant pixels instead. What is kept should be enough to "
+            "recognise the class: higher accuracy is better."
+        )
+    if facts.has("morf") or facts.has("lerf"):
+        yield (
+            "MoRF and LeRF (arXiv 1509.06321) retrain nothing: they show the classifier itself images from which the "
+            "most (MoRF) or least (LeRF) relevant pixels vanish step by step, and take the area under its score. Lower "
+            "is better for MoRF, higher for LeRF"
+            + ("; SRG is LeRF minus MoRF, higher is better (arXiv 2401.06654)." if facts.has("srg") else ".")
+        )
+    if facts.has("insertion") or facts.has("deletion"):
+        yield (
+            "Insertion and deletion (arXiv 1806.07421) do the same in fine steps, most relevant pixels first: "
+            "insertion reveals them on a degraded image (higher is better), deletion takes them away (lower is better)."
+        )
+    if facts.has("morf_deviation") or facts.has("lerf_deviation"):
+        yield (
+            "The deviations are the relative change of the probability at the removed fractions: high for the most "
+            "relevant pixels (MoRF), low for the least relevant (LeRF)."
+        )
+
+
+def _verdict_passage(facts: Facts) -> Passage:
+    title = "Which methods beat a random ranking?"
+    if facts.random is None:
+        return Passage(
+            title, ("The experiment has no random baseline, so no score here can be compared with guessing.",)
+        )
+    items = [f"{metric_title(metric)}. {_capital(text)}." for metric in _MAIN if (text := _counted(facts, metric))]
+    if not items:
+        return Passage(title, ())
+    intro = (
+        f"Decided where the {_level(facts)} interval of the paired difference to `{facts.random}` excludes 0; best "
+        "rank first."
+    )
+    return Passage(title, (intro,), tuple(items))
+
+
+def _conflict(facts: Facts) -> Iterator[str]:
+    """The best method without retraining, and how it fares with it."""
+    top = best(facts, "morf", facts.real)
+    roar = facts.scores.overall("roar_accuracy")
+    if top is None or top.method not in roar or facts.random not in roar:
+        return
+    row, random = roar[top.method], roar[facts.random]
+    if row.value is None or random.value is None or row.verdict == "unknown":
+        return
+    numbers = (
+        f"networks retrained without its most relevant pixels reach {score_text(row.metric, row.value)} on average "
+        f"over the removed fractions, {score_text(row.metric, random.value)} after random removal (difference "
+        f"{difference_text(row.metric, row.difference)} "
+        f"{interval_text(row.metric, row.difference_low, row.difference_high)})"
+    )
+    if row.verdict == "better":
+        yield f"Here the two agree on the best MoRF method: {_named(top)} also beats random under ROAR: {numbers}."
+    elif row.verdict == "undecided":
+        yield (
+            f"{_named(top)} has the best MoRF curve{_beaten(facts, top)}, but ROAR can't tell it from random ranking: "
+            f"{numbers}."
+        )
+    else:
+        yield (
+            f"Of the methods that look at the classifier, {_named(top)} has the best MoRF curve{_beaten(facts, top)} "
+            f"and yet is worse than a random ranking under ROAR: "
+            f"{numbers}. {_explanation(facts, top.method)}"
+        )
+    others = [
+        name
+        for name in verdicts(facts, "roar_accuracy")["worse"]
+        if name in verdicts(facts, "morf")["better"] and name != top.method
+    ]
+    if others:
+        yield f"The same holds for {_list(others)}: better than random by MoRF, worse than random by ROAR."
+
+
+def _explanation(facts: Facts, method: str) -> str:
+    found = leak(facts, "roar", method)
+    if found is None:
+        return "The leakage probe, which could show why, was not run for it."
+    numbers = (
+        f"a network that sees only which pixels were removed, and not one pixel of the image, gets "
+        f"{percent(found.average)} right on average over the fractions; with random masks it gets "
+        f"{percent(found.random_average)}, and always guessing the most frequent class {percent(facts.chance)}"
+    )
+    if not found.clear:
+        return f"The leakage probe does not explain this: {numbers}."
+    peak = (
+        f" With {fraction_percent(found.peak_fraction)} of the pixels removed the mask alone gives "
+        f"{percent(found.peak_leakage)}"
+    )
+    peak += f", mask and remaining pixels together {percent(found.peak_accuracy)}." if found.peak_accuracy else "."
+    return (
+        f"The leakage probe shows why: {numbers}. The shape of the hole tells the class, and the retrained network "
+        f"reads it there (arXiv 2202.00449).{peak}"
+    )
+
+
+def _leakage(facts: Facts) -> Iterator[str]:
+    for mode, name in _MODES.items():
+        found = {method.name: leak(facts, mode, method.name) for method in facts.methods if method.name != facts.random}
+        known = {method: item for method, item in found.items() if item is not None}
+        if not known:
+            continue
+        clear = sorted((m for m, item in known.items() if item.clear), key=lambda m: -known[m].average)
+        random_average = next(iter(known.values())).random_average
+        if clear:
+            listed = join([f"`{method}` ({percent(known[method].average)})" for method in clear])
+            yield (
+                f"{name}: the removal masks alone give away the class more than random masks do "
+                f"({percent(random_average)} on average) for {listed}; guessing gets {percent(facts.chance)}. Read "
+                f"their {name} accuracy with that in mind: it holds what the mask tells, too."
+            )
+        else:
+            highest = max(known, key=lambda method: known[method].average)
+            yield (
+                f"{name}: no method's removal masks alone tell the class clearly better than random masks do "
+                f"({percent(random_average)} on average); the highest is `{highest}` with "
+                f"{percent(known[highest].average)}."
+            )
+        if mode == "kar":
+            flattered = [m for m in verdicts(facts, "kar_accuracy")["better"] if m in clear]
+            if flattered:
+                yield (
+                    f"KAR rewards this leak: {_list(flattered)} beat random under KAR, but part of that may be the "
+                    "mask and not the kept pixels."
+                )
+
+
+def _baselines(facts: Facts) -> Iterator[str]:
+    for metric in ("roar_accuracy", "morf" if facts.has("morf") else "deletion"):
+        for baseline, beaten in outranked_by(facts, metric).items():
+            yield (
+                f"`{baseline}` looks at the image or at nothing, never at the classifier, and ranks above "
+                f"{_list(beaten)} in {metric_title(metric)}."
+            )
+
+
+def _agreement(facts: Facts) -> Iterator[str]:
+    other = "srg" if facts.has("srg") else "morf"
+    found = agreement(facts, "roar_accuracy", other)
+    if found is None:
+        return
+    tau, count = found
+    words = "largely agree" if tau >= 0.6 else "largely contradict each other" if tau <= -0.6 else "agree little"
+    yield (
+        f"ROAR and {metric_title(other)} {words} on the order of the {count} methods, baselines included: Kendall's τ "
+        f"is {tau:.2f} (1: the same order, 0: unrelated, −1: reversed).".replace("-", "−")
+    )
+
+
+def _certainty_passage(facts: Facts) -> Passage:
+    items = []
+    for metric in _MAIN:
+        width, near = half_width(facts, metric), not_told_from_best(facts, metric)
+        if width is None or near is None:
+            continue
+        top, overlapping = near
+        size = difference_text(metric, width, top.unit).removeprefix("+")
+        others = f"the intervals of {_list(overlapping)}" if overlapping else "no other's interval"
+        items.append(f"{metric_title(metric)}: ±{size}; that of the best, `{top.method}`, overlaps {others}.")
+    if not items:
+        return Passage("How sure is the order?", ())
+    intro = f"Half widths of the {_level(facts)} intervals, median over the methods, stand below."
+    return Passage("How sure is the order?", (*_repeats(facts), intro), tuple(items))
+
+
+def _repeats(facts: Facts) -> Iterator[str]:
+    if facts.repeats == 1:
+        yield (
+            "Every network of ROAR and KAR was trained once: the intervals cover the draw of test images, not the luck "
+            "of a training run. More repeats make them honest."
+        )
+    elif 1 < facts.repeats < 5:
+        yield (
+            f"Every cell of ROAR and KAR was trained {facts.repeats} times; the original work used 5 "
+            "(arXiv 1806.10758), and so few repeats make the intervals themselves uncertain."
+        )
+
+
+def _limits(facts: Facts) -> Iterator[str]:
+    if facts.has("roar_accuracy") or facts.has("kar_accuracy"):
+        yield (
+            "ROAR and KAR retrain, so they say where information about the class lies for networks of this kind, not "
+            "what this one trained network looks at. A method that is faithful to the network can still score badly "
+            "where other pixels, or the shape of the hole, hold the same information. Smooth and blurry maps are known "
+            "to fare well (arXiv 2304.13836)."
+        )
+        reference, random = facts.scores.reference("roar_accuracy"), facts.scores.by_fraction("roar_accuracy")
+        rows = random.get(facts.random or "", [])
+        if reference is not None and reference.value is not None and rows and rows[-1].value is not None:
+            last = rows[-1]
+            yield (
+                f"Random is no low bar to measure against: with {fraction_percent(last.removed_fraction or 0.0)} of "
+                f"the pixels removed at random, retrained networks still reach {percent(last.value or 0.0)}; with "
+                f"nothing removed {percent(reference.value)}, by guessing {percent(facts.chance)}."
+            )
+    if any(facts.has(metric) for metric in ("morf", "lerf", "insertion", "deletion")):
+        yield (
+            "MoRF, LeRF, insertion and deletion ask this very network, but with images unlike any it was trained on: a "
+            "falling score may mean that the pixels mattered, or only that holes confuse the network."
+        )
+
+
+def _list(names: list[str]) -> str:
+    return join([f"`{name}`" for name in names])
+
+
+def _level(facts: Facts) -> str:
+    return f"{100 * facts.confidence:g} %"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
