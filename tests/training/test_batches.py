@@ -1,0 +1,64 @@
+"""Where batches start and stop; resident and streamed splits give the same."""
+
+import threading
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roarline.training.batches import ResidentSplit, StreamedSplit, batch_bounds, in_order
+
+
+@given(st.integers(1, 200), st.integers(1, 64))
+def test_bounds_cover_every_image_once_and_never_end_with_one_alone(count, batch_size):
+    bounds = batch_bounds(count, batch_size)
+    assert [row for start, stop in bounds for row in range(start, stop)] == list(range(count))
+    sizes = [stop - start for start, stop in bounds]
+    assert all(size == batch_size for size in sizes[:-1])
+    assert sizes[-1] <= batch_size + 1
+    if batch_size > 1 and count > 1:
+        assert sizes[-1] > 1
+
+
+IMAGES = torch.arange(10 * 3 * 2 * 2, dtype=torch.uint8).reshape(10, 3, 2, 2)
+LABELS = torch.arange(10)
+
+
+def doubled(stored: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return stored.float() * 2 + rows.reshape(-1, 1, 1, 1)
+
+
+def test_resident_and_streamed_splits_give_the_same_batches():
+    order, bounds = torch.randperm(10, generator=torch.Generator().manual_seed(0)), batch_bounds(10, 3)
+    resident = ResidentSplit(IMAGES, LABELS, doubled)
+    streamed = StreamedSplit(lambda rows: IMAGES[rows], LABELS, doubled, (2, 2))
+    for (a, b), (c, d) in zip(resident.batches(order, bounds), streamed.batches(order, bounds), strict=True):
+        assert torch.equal(a, c)
+        assert torch.equal(b, d)
+        assert torch.equal(a[:, 0, 0, 0], IMAGES[b][:, 0, 0, 0].float() * 2 + b)
+    assert streamed.image_size == resident.image_size == (2, 2)
+
+
+def test_in_order_gives_every_row_once():
+    split = ResidentSplit(IMAGES, LABELS)
+    assert torch.equal(torch.cat([labels for _, labels in in_order(split, 4)]), LABELS)
+
+
+def test_an_error_while_reading_ahead_reaches_the_loop():
+    def read(rows: torch.Tensor) -> torch.Tensor:
+        if 7 in rows:
+            raise OSError("image 7 is gone")
+        return IMAGES[rows]
+
+    split = StreamedSplit(read, LABELS, doubled, (2, 2))
+    with pytest.raises(OSError, match="image 7 is gone"):
+        list(in_order(split, 3))
+
+
+def test_leaving_early_ends_the_reading_thread():
+    split = StreamedSplit(lambda rows: IMAGES[rows], LABELS, doubled, (2, 2))
+    batches = in_order(split, 2)
+    next(batches)
+    batches.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
