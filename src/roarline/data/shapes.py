@@ -83,10 +83,12 @@ class Layout:
 
     Attributes:
         kinds: Class of each shape, in the order in which they are painted.
+        full_px: Pixels of each shape, hidden ones too.
         owner: int64 [H, W]: 0 background, i + 1 where shape i is seen.
     """
 
     kinds: list[int]
+    full_px: list[int]
     owner: np.ndarray
 
     def boxes(self) -> list[tuple[int, int, int, int, int]]:
@@ -145,7 +147,7 @@ class Drawing:
                 f"data set 'shapes': {params.min_shapes} shapes don't fit into {size}×{size} px with "
                 f"{VISIBLE_SHARE:.0%} of each to be seen; lower min_shapes or raise size_px"
             )
-        return Layout(chosen, owner)
+        return Layout(chosen, full[1:], owner)
 
     def image(self, row: int) -> np.ndarray:
         """uint8 [3, H, W]: background and shapes of one colour each, under one texture of waves and grain."""

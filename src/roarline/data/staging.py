@@ -10,9 +10,10 @@ import hashlib
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from io import RawIOBase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Staging:
         self._sums = [0, 0, 0]
         self._squares = [0, 0, 0]
         self._pixels_path = folder / "pixels.u8"
-        self._file: BinaryIO | None = None
+        self._file: RawIOBase | None = None
         self._chunks = 0
         self._chunk = _empty_chunk()
         self._chunk_bytes = 0
@@ -135,18 +136,17 @@ class Staging:
 
     def _write(self, batch: PixelBatch) -> None:
         with writing_to(self._pixels_path):
-            if self._file is None:
-                self._file = self._pixels_path.open("r+b" if self._pixels_path.exists() else "w+b")
+            if self._file is None:  # without a buffer, so that a full disk shows here and not on closing
+                self._file = self._pixels_path.open("r+b" if self._pixels_path.exists() else "w+b", buffering=0)
             row_bytes = batch.pixels[0].nbytes
             runs = np.flatnonzero(np.diff(batch.rows, prepend=-2) != 1)
             for start, stop in zip(runs, [*runs[1:], len(batch.rows)], strict=True):
                 self._file.seek(int(batch.rows[start]) * row_bytes)
-                self._file.write(batch.pixels[start:stop].tobytes())
+                _write_all(self._file, batch.pixels[start:stop])
 
     def _close_chunk(self) -> None:
         if self._file is not None:
             with writing_to(self._pixels_path):
-                self._file.flush()
                 flush(self._pixels_path)
         chunk = {**self._chunk, "recipe": self._recipe, "shape": list(self.shape or ())}
         write_json(self.folder / f"chunk-{self._chunks:05d}.json", chunk)
@@ -173,6 +173,12 @@ class Staging:
         else:
             for path in paths:
                 path.unlink()
+
+
+def _write_all(file: RawIOBase, array: np.ndarray) -> None:
+    left = memoryview(array.tobytes())
+    while left:
+        left = left[file.write(left) :]
 
 
 def _empty_chunk() -> dict[str, Any]:
