@@ -1,7 +1,6 @@
 """ResNet-8 against the original ROAR code's outputs, and the family's shape."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -10,30 +9,9 @@ import torch
 
 from roarline.models import cifar_resnet
 from roarline.models.layers import spatial_layers
+from tests.golden_recipes import recipe_tensor
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "s4_resnet8.npz"
-
-
-def recipe_tensor(shape: tuple[int, ...], name: str, position: int, seed: int) -> torch.Tensor:
-    """The weights of the golden case: a hash of position and index, see ``weight_recipe`` in its params."""
-    index = np.arange(math.prod(shape), dtype=np.uint64)
-    low = np.uint64(0xFFFFFFFF)
-    h = (index * np.uint64(2654435761) + np.uint64(position * 40503 * 65537 + seed * 97 + 12345)) & low
-    h ^= h >> np.uint64(15)
-    h = (h * np.uint64(2246822519)) & low
-    h ^= h >> np.uint64(13)
-    h = (h * np.uint64(3266489917)) & low
-    h ^= h >> np.uint64(16)
-    u = (2 * h.astype(np.float64) / 2**32 - 1) * math.sqrt(3)
-    if len(shape) > 1:
-        u = u * math.sqrt(2 / math.prod(shape[1:]))
-    elif name.endswith("running_var"):
-        u = 1 + 0.4 * u
-    elif name.endswith("weight"):
-        u = 1 + 0.1 * u
-    else:
-        u = 0.1 * u
-    return torch.from_numpy(u.reshape(shape))
 
 
 @pytest.fixture(scope="module")
