@@ -60,7 +60,7 @@ def build(
     state = _weights(arch, weights, weights_file)
     if state is not None:
         source = str(weights_file) if weights_file else f"weights {weights!r}"
-        _load_state(model, state, f"{arch} with {source}", replace_head=replace_head)
+        _load_state(model, state, num_classes, f"{arch} with {source}", replace_head=replace_head)
     if input_size is not None:
         _check_output(model, arch, num_classes, input_size)
     return model
@@ -182,20 +182,26 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in loaded.items()}
 
 
-def _load_state(model: nn.Module, state: Mapping[str, Tensor], what: str, *, replace_head: bool) -> None:
+def _load_state(
+    model: nn.Module, state: Mapping[str, Tensor], num_classes: int, what: str, *, replace_head: bool
+) -> None:
     own = model.state_dict()
     missing, unknown = [k for k in own if k not in state], [k for k in state if k not in own]
     if missing or unknown:
         said = [f"{len(n)} {label} (first: {n[0]})" for n, label in ((missing, "missing"), (unknown, "unknown")) if n]
         raise ModelError(f"{what}: the weights are of another network: {' and '.join(said)} of {len(own)} names")
     other = [key for key in own if own[key].shape != state[key].shape]
-    head = [key for key in other if own[key].ndim and own[key].shape[1:] == state[key].shape[1:]]
+    head = [
+        key
+        for key in other
+        if own[key].shape[:1] == (num_classes,) and state[key].ndim and own[key].shape[1:] == state[key].shape[1:]
+    ]
     if other and head != other:
         wrong = next(key for key in other if key not in head)
         raise ModelError(f"{what}: {wrong} is {list(state[wrong].shape)}, expected {list(own[wrong].shape)}")
     if head and not replace_head:
         raise ModelError(
-            f"{what}: the weights are for {state[head[0]].shape[0]} classes, the data set has {own[head[0]].shape[0]}; "
+            f"{what}: the weights are for {state[head[0]].shape[0]} classes, the data set has {num_classes}; "
             "use weights that were trained on these classes, or add a train-cls section, which trains a new head"
         )
     model.load_state_dict({key: own[key] if key in head else state[key] for key in own})
