@@ -88,7 +88,7 @@ def make(store: Store, recipe: Recipe) -> Job:
         **cells,
     }  # fmt: skip
     parameters = {
-        "experiment": "test", "dataset": "made", "model": "small_cnn", "methods": list(_methods(recipe)),
+        "experiment": "test", "dataset": "made", "model": "small_cnn", "methods": method_parameters(recipe),
         "cells": {f"cell:{index}": place for index, place in enumerate(places)}, "seed": 0, "threads": 1,
         "title": recipe.title, "description": recipe.description, "gallery_images": recipe.gallery_images,
         "confidence": 0.95,
@@ -175,14 +175,19 @@ def _row(method: str, metric: str, setting: str, value: float) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _methods(recipe: Recipe) -> Any:
+def method_parameters(recipe: Recipe) -> list[dict[str, Any]]:
+    """The job's list of methods, as the plan gives it."""
+    found = []
     for name, component in recipe.methods.items():
         known = METHODS.get(component)
-        yield {
-            "name": name, "method": component, "sign": known.sign if known else "signed", "batched": True,
-            "channels": known.channels if known else "sum", "baseline": bool(known and known.baseline),
-            "params": {"steps": 32} if component == "integrated_gradients" else {},
-        }  # fmt: skip
+        found.append(
+            {
+                "name": name, "method": component, "sign": known.sign if known else "signed", "batched": True,
+                "channels": known.channels if known else "sum", "baseline": bool(known and known.baseline),
+                "params": {"steps": 32} if component == "integrated_gradients" else {},
+            }
+        )  # fmt: skip
+    return found
 
 
 def _publish(

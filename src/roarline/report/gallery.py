@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from roarline.config.component import Channels, Sign
+from roarline.config.component import Sign
 from roarline.imaging.ranking import rank_pixels, removal_count
-from roarline.imaging.reduction import apply_sign, reduce_channels
+from roarline.imaging.reduction import apply_sign
 from roarline.imaging.removal import remove
 from roarline.report.pictures import as_picture, heat_map, is_signed, overlay
 from roarline.report.scores import Method
@@ -142,7 +142,7 @@ def tiles(
     pixels = int(image_CHW.shape[-2] * image_CHW.shape[-1])
     made = []
     for method in methods:
-        map_HW = plane(maps[method.name], method.channels, method.sign)
+        map_HW = plane(maps[method.name], method.sign)
         signed = is_signed(map_HW)
         ranks_BHW = rank_pixels(torch.from_numpy(map_HW)[None], [tie_seed])
         left = remove(image_CHW[None], ranks_BHW, removal_count(removed_fraction, pixels), fill_CHW[None])[0]
@@ -159,15 +159,12 @@ def tiles(
     return tuple(made)
 
 
-def plane(values: np.ndarray, channels: Channels, sign: Sign) -> np.ndarray:
-    """One map as it is ranked: channels reduced, sign applied; float32 [H, W].
+def plane(values: np.ndarray, sign: Sign) -> np.ndarray:
+    """One map as it is ranked, float32 [H, W].
 
     Args:
-        values: [H, W] or [C, H, W].
-        channels: Reduction; maps that kept their channels (``none``) are summed over them.
-        sign: How values are read where pixels are ranked.
+        values: [H, W]; or [C, H, W] where channels were kept, then a pixel counts as its largest channel.
+        sign: How values are read, applied first.
     """
-    map_BCHW = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-    if map_BCHW.ndim == 3:
-        map_BCHW = reduce_channels(map_BCHW[None], "sum" if channels == "none" else channels)[0]
-    return apply_sign(map_BCHW, sign).numpy()
+    read = apply_sign(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)), sign)
+    return (read.amax(dim=0) if read.ndim == 3 else read).numpy()

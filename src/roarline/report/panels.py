@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from roarline.report.formatting import percent
+from roarline.report.leaderboard import metric_title
 from roarline.report.scores import Method, Score, Scores
 
 ROAR, KAR = "roar", "kar"
@@ -143,6 +144,22 @@ def perturbation_panels(curves: Mapping[str, Sequence[Line]], score: str) -> lis
                     metric, title, x_label, y_label, tuple(lines), percent=(True, score == "probability"), group=group
                 )
             )
+    return panels
+
+
+def deviation_panels(scores: Scores, methods: Sequence[Method]) -> list[Panel]:
+    """The relative change of the probability at each removed fraction; one panel for each deviation with values."""
+    panels = []
+    for metric, ends, better in (("morf_deviation", "most", "higher"), ("lerf_deviation", "least", "lower")):
+        lines = _fraction_lines(scores, methods, metric)
+        if lines:
+            panels.append(
+                Panel(
+                    metric, f"{metric_title(metric)} ({better} is better)",
+                    f"Removed pixels, {ends} relevant first (% of the image)", "Relative change of the probability (%)",
+                    tuple(lines), percent=(True, False), group="deviation",
+                )
+            )  # fmt: skip
     return panels
 
 

@@ -106,7 +106,7 @@ def _maps(artifact: Artifact, options: Options) -> Iterator[str]:
         yield f"{options.out / 'maps.npz'}: {len(rows)} raw float maps (maps, sample_ids, targets, logits)"
         planes = {}
         for row, name in zip(rows, names, strict=True):
-            planes[row] = map_HW = plane(file.maps([row])[0], "none", sign)
+            planes[row] = map_HW = plane(file.maps([row])[0], sign)
             picture = heat_map(map_HW, signed=is_signed(map_HW))
             _write(options.out / "heat_maps" / f"{name}.png", png_bytes(enlarged(picture, _PICTURE_PX)))
         yield f"{options.out / 'heat_maps'}: {len(rows)} heat maps (PNG; each on its own scale)"
