@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from roarline.attribution.model_state import borrowed
+from roarline.attribution.model_state import frozen, guarded
 from roarline.attribution.passes import choose_targets
 from roarline.config.component import load_object
 from roarline.config.methods import METHODS
@@ -100,7 +100,7 @@ def attribute(
         MethodError: The method fails, or returns something of the wrong type or shape. Values are not looked at: see
             ``artifacts.maps.check_rows``.
     """
-    with borrowed(model, method.name):
+    with frozen(model), contextlib.nullcontext() if method.builtin else guarded(model, method.name):
         if method.one_pass:
             with _first_output(model) as outputs:
                 returned = method.function(model, images_BCHW, targets_B, **method.params)

@@ -1,4 +1,4 @@
-"""A model that a method may use, and that is afterwards as it was: modes, hooks, requires_grad; weights are checked."""
+"""A model that a method may use, and that is afterwards as it was: modes, requires_grad, hooks; weights are checked."""
 
 from __future__ import annotations
 
@@ -17,8 +17,28 @@ _HOOKS = (
 
 
 @contextlib.contextmanager
-def borrowed(model: nn.Module, method: str) -> Iterator[None]:
-    """Freeze a model in evaluation mode; on leaving, also after an exception, put back modes, hooks and requires_grad.
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradient of parameters inside; each module's and parameter's own flags afterwards."""
+    modules = list(model.modules())  # walked once: for a deep network a walk takes as long as a layer
+    parameters = [p for module in modules for p in module._parameters.values() if p is not None]
+    training = [module for module in modules if module.training]
+    wanting = [parameter for parameter in parameters if parameter.requires_grad]
+    for module in training:
+        module.training = False
+    for parameter in wanting:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in wanting:
+            parameter.requires_grad_(True)
+        for module in training:
+            module.training = True
+
+
+@contextlib.contextmanager
+def guarded(model: nn.Module, method: str) -> Iterator[None]:
+    """Let code of the user's own work on a frozen model, and put everything back, also after an exception.
 
     Args:
         method: Named in the message.
@@ -27,49 +47,41 @@ def borrowed(model: nn.Module, method: str) -> Iterator[None]:
         MethodError: The method changed a weight or a buffer, so that every later map would be of another model.
     """
     modules = list(model.modules())
+    hooks = [{name: dict(registered) for name, registered in _hooks(module)} for module in modules]
     modes = [module.training for module in modules]
-    hooks = [_copy_hooks(module) for module in modules]
-    parameters = list(model.parameters())
-    required = [parameter.requires_grad for parameter in parameters]
-    contents = {name: _stamp(tensor) for name, tensor in _tensors(model)}
-    model.eval()
-    for parameter in parameters:
-        parameter.requires_grad_(False)
+    parameters = [p for module in modules for p in module._parameters.values() if p is not None]
+    flags = [(parameter, parameter.requires_grad) for parameter in parameters]
+    contents = _contents(model)
     try:
         yield
     finally:
         for module, mode, kept in zip(modules, modes, hooks, strict=True):
             module.training = mode
-            _restore_hooks(module, kept)
-        for parameter, flag in zip(parameters, required, strict=True):
+            for name, registered in _hooks(module):
+                if registered != kept[name]:
+                    registered.clear()
+                    registered.update(kept[name])
+        for parameter, flag in flags:
             parameter.requires_grad_(flag)
             parameter.grad = None
-    changed = sorted(name for name, tensor in _tensors(model) if contents.get(name) != _stamp(tensor))
+    after = _contents(model)
+    changed = sorted(name for name in {*contents, *after} if contents.get(name) != after.get(name))
     if changed:
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise MethodError(
-            f"{method}: changed the model itself ({changed[0]}{others}), expected it as it was; let the "
-            "method work on copy.deepcopy(model), and keep it in evaluation mode"
+            f"{method}: changed the model itself ({changed[0]}{others}), expected it as it was; let the method work on "
+            "copy.deepcopy(model), and keep it in evaluation mode"
         )
 
 
-def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+def _hooks(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name in _HOOKS:
+        registered = getattr(module, name, None)
+        if registered is not None:
+            yield name, registered
 
 
-def _stamp(tensor: Tensor) -> tuple[int, int]:
-    """Where the values lie, and how often they were written."""
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
-
-
-def _copy_hooks(module: nn.Module) -> dict[str, Any]:
-    return {name: getattr(module, name).copy() for name in _HOOKS if getattr(module, name, None) is not None}
-
-
-def _restore_hooks(module: nn.Module, kept: dict[str, Any]) -> None:
-    for name, hooks in kept.items():
-        current = getattr(module, name)
-        if current != hooks:
-            current.clear()
-            current.update(hooks)
+def _contents(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Of every parameter and buffer where its values lie, and how often they were written."""
+    tensors: list[tuple[str, Tensor]] = [*model.named_parameters(), *model.named_buffers()]
+    return {name: (t.data_ptr(), 0 if t.is_inference() else t._version) for name, t in tensors}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 # What one pass may hold, in pixels. On a CPU small passes keep activations in the cache; a GPU wants to be filled.
-_CPU_PASS_PX = 8 * 224 * 224
+_CPU_PASS_PX = 4 * 224 * 224
 _GPU_PASS_PX = 64 * 224 * 224
 MAX_PASS = 1024
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from roarline.errors import DataError, MethodError, ModelError
 from roarline.imaging.reduction import reduce_channels
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
-from roarline.stages.job import Context, Job
+from roarline.stages.job import Context, Job, Progress
 
 STAGE = "extract-attribution-maps"
 _PART_PX, _PART_ROWS = 2**22, (64, 4096)
@@ -67,26 +68,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         size = _image_size(dataset, card)
         rows = target_rows(dataset, parameters["split"], parameters["target"])
         extraction = Extraction(model, card, method, parameters, torch.device(context.device))
-        with (
-            MapParts(writer.parts, len(rows), rows_per_part(*size)) as parts,
-            ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader,
-        ):
-            wanted = [row for index in parts.missing for row in range(*parts.spans[index])]
-            batches = extraction.batches(reader, dataset.sample_ids, rows.take(wanted), size)
-            done = parts.rows_present
-            context.progress(done, len(rows), "maps")
-            for index in parts.missing:
-                start, stop = parts.spans[index]
-                collected: list[MapRows] = []
-                while sum(len(batch.sample_ids) for batch in collected) < stop - start:
-                    collected.append(next(batches))
-                    done += len(collected[-1].sample_ids)
-                    context.progress(done, len(rows), "maps")
-                parts.write(index, collected)
-    paths = parts.paths
-    if not paths:  # an empty split has a file too, without rows
-        paths = [writer.parts / "none.h5"]
-        write_part(paths[0], _no_rows(parameters, card, size))
+        with ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader:
+            parts = extract(extraction, reader, rows, size, writer.parts, context.progress)
     attributes = {
         "method": parameters["method"],
         "parameters": parameters["params"],
@@ -97,7 +80,42 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         "classifier_digest": inputs["classifier"].digest,
         "dataset_digest": inputs["dataset"].digest,
     }
-    join_parts(writer.out / MAPS_FILE, paths, attributes)
+    join_parts(writer.out / MAPS_FILE, parts, attributes)
+
+
+def extract(
+    extraction: Extraction,
+    reader: ImageReader,
+    rows: TargetRows,
+    size: tuple[int, int],
+    folder: Path,
+    progress: Progress = lambda done, total, unit: None,
+) -> list[Path]:
+    """Compute the parts that are not yet in ``folder``.
+
+    Args:
+        size: (H, W) of the images.
+
+    Returns:
+        All parts in the order of ``rows``; a single one without rows where there are none.
+    """
+    with MapParts(folder, len(rows), rows_per_part(*size)) as parts:
+        wanted = [row for index in parts.missing for row in range(*parts.spans[index])]
+        batches = extraction.batches(reader, rows.take(wanted), size)
+        done = parts.rows_present
+        progress(done, len(rows), "maps")
+        for index in parts.missing:
+            start, stop = parts.spans[index]
+            collected: list[MapRows] = []
+            while sum(len(batch.sample_ids) for batch in collected) < stop - start:
+                collected.append(next(batches))
+                done += len(collected[-1].sample_ids)
+                progress(done, len(rows), "maps")
+            parts.write(index, collected)
+    if not parts.paths:
+        write_part(folder / "none.h5", extraction.no_rows(size))
+        return [folder / "none.h5"]
+    return parts.paths
 
 
 def target_rows(dataset: DatasetFile, split: str, target: str) -> TargetRows:
@@ -155,15 +173,9 @@ class Extraction:
         self.memory_format = torch.channels_last if method.builtin else torch.contiguous_format
         self.model = model.to(device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
-    def batches(
-        self, reader: ImageReader, ids: Sequence[str], rows: TargetRows, size: tuple[int, int]
-    ) -> Iterator[MapRows]:
-        """Compute rows in order; a batch is fetched and checked after the next was launched.
-
-        Args:
-            ids: Sample id of each row of the data set.
-            size: (H, W) of the images.
-        """
+    def batches(self, reader: ImageReader, rows: TargetRows, size: tuple[int, int]) -> Iterator[MapRows]:
+        """Compute rows in order; a batch is fetched and checked after the next was launched."""
+        ids = reader.dataset.sample_ids
         previous: tuple[Attribution, list[str]] | None = None
         start = 0
         for image_rows, pixels in reader.batches(rows.images, pass_size(*size, self.device)):
@@ -175,6 +187,11 @@ class Extraction:
             previous, start = (launched, sample_ids), stop
         if previous is not None:
             yield self.fetch(*previous)
+
+    def no_rows(self, size: tuple[int, int]) -> MapRows:
+        """What an empty split gives."""
+        logits = np.empty((0, len(self.card.class_names)), dtype=np.float32)
+        return MapRows([], np.empty(0, dtype=np.int64), np.empty((0, *size), dtype=self.dtype), logits)
 
     def launch(self, pixels_BCHW: Tensor, targets: np.ndarray, sample_ids: Sequence[str]) -> Attribution:
         """Compute one batch; on a GPU the results may still be under way.
@@ -210,11 +227,6 @@ class Extraction:
             _check_float16(rows, self.method.name)
             rows.maps = maps.astype(np.float16)
         return rows
-
-
-def _no_rows(parameters: Mapping[str, Any], card: ClassifierCard, size: tuple[int, int]) -> MapRows:
-    logits = np.empty((0, len(card.class_names)), dtype=np.float32)
-    return MapRows([], np.empty(0, dtype=np.int64), np.empty((0, *size), dtype=parameters["dtype"]), logits)
 
 
 def _image_size(dataset: DatasetFile, card: ClassifierCard) -> tuple[int, int]:

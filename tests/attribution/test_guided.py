@@ -1,0 +1,100 @@
+"""guided_backprop: by hand, parity with captum and with TorchRay's arrays, and every way to call a ReLU."""
+
+import captum.attr
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from roarline.attribution.gradient import gradient
+from roarline.attribution.guided import guided_backprop
+from roarline.errors import MethodError
+
+
+class OneHidden(nn.Module):
+    """logit 0 = Σ v · relu(w · x) for one pixel x; the ReLU is called as ``call`` says."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.call, self.module, self.module6 = call, nn.ReLU(), nn.ReLU6(inplace=True)
+        self.inplace = nn.ReLU(inplace=True)
+        self.w = nn.Parameter(torch.tensor([1.0, -2.0, 3.0, 0.5]))
+        self.v = nn.Parameter(torch.tensor([2.0, 5.0, -1.0, 4.0]))
+
+    def forward(self, images):
+        hidden = images.flatten(1) * self.w  # [B, 4] from one value
+        return (self.call(self, hidden) * self.v).sum(dim=1, keepdim=True)
+
+
+def _relu_underscore(model, hidden):
+    hidden = hidden * 1
+    hidden.relu_()
+    return hidden
+
+
+CALLS = {
+    "module": lambda model, hidden: model.module(hidden),
+    "module in place": lambda model, hidden: model.inplace(hidden * 1),
+    "functional": lambda model, hidden: functional.relu(hidden),
+    "functional in place": lambda model, hidden: functional.relu(hidden * 1, inplace=True),
+    "torch.relu": lambda model, hidden: torch.relu(hidden),
+    "method": lambda model, hidden: hidden.relu(),
+    "method in place, result unused": _relu_underscore,
+    "relu6 module": lambda model, hidden: model.module6(hidden * 1),
+    "functional relu6": lambda model, hidden: functional.relu6(hidden),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_by_hand_however_the_relu_is_called(call):
+    """x = 1: units 0, 2 and 3 are active; v passes back 2, -1 and 4, of which -1 is stopped: 2 · 1 + 4 · 0.5 = 4."""
+    model = OneHidden(CALLS[call])
+    images = torch.ones(1, 1, 1, 1)
+    assert guided_backprop(model, images, torch.tensor([0])).item() == 4.0
+    assert gradient(model, images, torch.tensor([0])).item() == 2.0 - 3.0 + 2.0
+
+
+def test_of_a_relu_that_is_called_twice(convnet, images, targets):
+    """The same network with a ReLU module for each call, for which captum's hooks are right, gives the same maps."""
+    convnet.eval()
+    twin = nn.Sequential(
+        convnet.conv1, convnet.norm, nn.ReLU(), convnet.pool, convnet.conv2, nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), convnet.linear,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="Setting backward hooks on ReLU"):
+        expected = captum.attr.GuidedBackprop(twin).attribute(images.clone().requires_grad_(), target=targets)
+    torch.testing.assert_close(guided_backprop(convnet, images, targets), expected.detach())
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_equals_torchrays(backprop_case, row):
+    maps = guided_backprop(backprop_case.model, backprop_case.images, backprop_case.targets[row])
+    np.testing.assert_allclose(
+        maps.abs().amax(dim=1, keepdim=True).numpy(),
+        backprop_case.arrays["out_guided_backprop"][row],
+        rtol=1e-7,
+        atol=1e-12,
+    )
+
+
+def test_gradients_that_reach_a_shared_tensor_by_two_ways_are_not_clamped_for_the_other():
+    class Skip(nn.Module):
+        def forward(self, images):
+            x = images.flatten(1)
+            return (functional.relu(x) - 3 * x).sum(dim=1, keepdim=True)
+
+    maps = guided_backprop(Skip(), torch.ones(1, 1, 1, 2), torch.tensor([0]))
+    torch.testing.assert_close(maps, torch.full((1, 1, 1, 2), -2.0))
+
+
+def test_a_network_without_relu_is_refused(linear, images, targets):
+    with pytest.raises(MethodError, match="called no ReLU"):
+        guided_backprop(linear, images, targets)
+
+
+def test_relus_are_plain_again_afterwards(convnet, images, targets):
+    convnet.eval()
+    before = gradient(convnet, images, targets)
+    guided_backprop(convnet, images, targets)
+    torch.testing.assert_close(gradient(convnet, images, targets), before, rtol=0, atol=0)

@@ -1,0 +1,131 @@
+"""The contract of every line of METHODS: shape, dtype, finite, repeatable, whatever the batch; model left as it was."""
+
+import gc
+
+import pytest
+import torch
+
+from roarline.attribution.call import attribute, find_method
+from roarline.config.methods import METHODS
+from roarline.models.cifar_resnet import resnet8
+from roarline.seeds import derive_seed
+
+PARAMS = {
+    "gradcam": {"layer": "layer3.0.relu"},
+    "integrated_gradients": {"steps": 5},
+    **{name: {"samples": 3} for name in ("smoothgrad", "smoothgrad_squared", "vargrad")},
+}
+IDS = ["first", "second", "third"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A ResNet-8 with random weights, in training mode with gradients wanted, as it comes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return resnet8(4)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def run(model, images, name, rows=(0, 1, 2)):
+    rows = list(rows)
+    return attribute(
+        model,
+        images[rows],
+        torch.tensor([-1, 2, 0])[rows],
+        find_method(name, PARAMS.get(name, {})),
+        seed_of=lambda row, target: derive_seed(0, name, IDS[rows[row]], target),
+        sample_ids=[IDS[row] for row in rows],
+    )
+
+
+def fingerprint(model):
+    return (
+        [module.training for module in model.modules()],
+        [(parameter.requires_grad, parameter.grad is None) for parameter in model.parameters()],
+        [
+            (len(module._forward_hooks), len(module._forward_pre_hooks), len(module._backward_hooks))
+            for module in model.modules()
+        ],
+        [tensor.sum().item() for tensor in model.state_dict().values()],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_shape_dtype_finite_targets_and_logits(model, images, name):
+    result = run(model, images, name)
+    assert tuple(result.maps.shape) in {(3, 16, 16), (3, 3, 16, 16)}
+    assert result.maps.dtype == torch.float32
+    assert not result.maps.requires_grad
+    assert result.maps.isfinite().all()
+    with torch.no_grad():
+        logits = model.eval()(images)
+    model.train()
+    torch.testing.assert_close(result.logits, logits)
+    assert result.targets.tolist() == [int(logits[0].argmax()), 2, 0]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_again_gives_the_same_bits(model, images, name):
+    assert torch.equal(run(model, images, name).maps, run(model, images, name).maps)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_does_not_depend_on_the_rest_of_the_batch(model, images, name):
+    """Up to 1e-5 of the largest value: convolutions of another batch size may sum in another order in float32."""
+    together = run(model, images, name).maps
+    for rows in ([0], [2, 1]):
+        part = run(model, images, name, rows).maps
+        torch.testing.assert_close(part, together[rows], rtol=0, atol=1e-5 * float(together.abs().max()))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_leaves_model_and_images_as_they_were(model, images, name):
+    before, pixels = fingerprint(model), images.clone()
+    run(model, images, name)
+    assert fingerprint(model) == before
+    assert torch.equal(images, pixels)
+    assert not images.requires_grad
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_leaves_the_model_as_it_was_when_the_network_fails_midway(model, images, name):
+    before = fingerprint(model)
+
+    def fail(module, args, output):
+        raise RuntimeError("midway")
+
+    handle = model.linear.register_forward_pre_hook(lambda module, args: fail(module, args, None))
+    try:
+        with pytest.raises(RuntimeError, match="midway"):
+            run(model, images, name)
+    finally:
+        handle.remove()
+    assert fingerprint(model) == before
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_long_loop_grows_nothing(model, images, name):
+    """captum is known for hooks and tensors that pile up over long loops."""
+
+    def living_tensors():
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    run(model, images, name, [0])
+    before, state = living_tensors(), fingerprint(model)
+    for _ in range(4):
+        run(model, images, name, [0])
+    assert living_tensors() == before
+    assert fingerprint(model) == state
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_global_random_state_is_untouched(model, images, name):
+    before = torch.get_rng_state()
+    run(model, images, name)
+    assert torch.equal(torch.get_rng_state(), before)
