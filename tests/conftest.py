@@ -6,10 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from roarline.artifacts.store import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+settings.register_profile(
+    "roarline", deadline=None, derandomize=True
+)  # a busy machine is no failure; the same examples each time
+settings.load_profile("roarline")
 
 
 @pytest.fixture

@@ -1,0 +1,91 @@
+"""Folders of class folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from roarline.config.component import NoParams
+from roarline.data.image_folder import read
+from roarline.data.raw import RawDataset
+from roarline.errors import DataError
+from tests.data.builders import tree, write_folder, write_tar
+
+
+def _read(root: Path) -> RawDataset:
+    raw = read(root, NoParams(), 0)
+    raw.check()
+    return raw
+
+
+def test_classes_are_alphabetical_and_ids_are_paths(tmp_path: Path) -> None:
+    raw = _read(write_folder(tmp_path, dict(reversed(tree(("train", "val", "test"), ("dog", "cat"), 11).items()))))
+    assert raw.class_names == ["cat", "dog"]
+    assert list(dict.fromkeys(raw.splits)) == ["train", "validation", "test"]
+    for sample_id, split, label in zip(raw.sample_ids, raw.splits, raw.labels, strict=True):
+        folder, name, _ = sample_id.split("/")
+        assert (folder, name) == ("val" if split == "validation" else split, raw.class_names[int(label)])
+    assert raw.sample_ids[:11] == [f"train/cat/{number}.png" for number in range(11)]
+
+
+@pytest.mark.parametrize("name", ["plain.tar", "packed.tar.gz"])
+@pytest.mark.parametrize("top", ["", "./", "my-data/"])
+def test_a_tar_or_a_folder_around_it_is_the_same_data_set(tmp_path: Path, name: str, top: str) -> None:
+    files = tree()
+    folder = _read(write_folder(tmp_path / "folder", files))
+    mode = "w:gz" if name.endswith("gz") else "w"
+    tar = _read(write_tar(tmp_path / name, {f"{top}{path}": content for path, content in files.items()}, mode))
+    assert tar.sample_ids == folder.sample_ids
+    assert tar.splits == folder.splits
+    assert tar.labels.tolist() == folder.labels.tolist()
+
+
+def test_class_folders_may_have_folders_in_them(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train/a/images/1.png": b"", "test/a/2.png": b"", "README.txt": b"", "extra/3.png": b""})
+    assert _read(tmp_path).sample_ids == ["train/a/images/1.png", "test/a/2.png"]
+
+
+def test_without_test_the_val_folder_is_the_test_split(tmp_path: Path) -> None:
+    assert set(_read(write_folder(tmp_path, tree(("train", "val")))).splits) == {"train", "test"}
+
+
+def test_a_test_folder_alone_can_test_a_classifier(tmp_path: Path) -> None:
+    assert set(_read(write_folder(tmp_path, tree(("test",)))).splits) == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("train",), "no test folder .*expected train/<class>/<image>.*found images in train"),
+        (("training", "testing"), "no test folder .*; found images in testing, training"),
+        (("Train", "test"), "no train folder; .*; found images in test, Train"),
+        (("train", "val", "validation"), "both val and validation"),
+    ],
+)
+def test_another_layout_is_said_with_what_was_expected_and_found(
+    tmp_path: Path, folders: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        _read(write_folder(tmp_path, tree(folders, count=1)))
+
+
+def test_an_empty_folder_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no test folder .*found images in no folder"):
+        _read(tmp_path)
+
+
+def test_classes_that_differ_between_splits_are_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, {**tree(count=1), "train/emu/1.png": b"", "test/fox/1.png": b""})
+    with pytest.raises(DataError, match="different classes: no image in test/emu, train/fox; every class needs"):
+        _read(tmp_path)
+
+
+def test_images_outside_class_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"1 images lie in no class folder: train/loose\.png"):
+        _read(write_folder(tmp_path, {**tree(count=1), "train/loose.png": b""}))
+
+
+def test_a_missing_root_setting_is_said() -> None:
+    with pytest.raises(DataError, match=r"set data\.root to a folder or tar with train/<class>/<image>"):
+        read(None, NoParams(), 0)
