@@ -1,0 +1,148 @@
+"""The classifier artifact: trained or loaded, its card, what goes wrong."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from roarline.artifacts.classifier import CARD_FILE, CURVE_COLUMNS, CURVE_FILE, WEIGHTS_FILE, ClassifierCard
+from roarline.artifacts.files import file_sha256
+from roarline.artifacts.store import Artifact
+from roarline.artifacts.tables import read_csv
+from roarline.errors import DataError, JobError, ModelError
+from roarline.models.build import build
+from roarline.models.load import load_classifier
+from roarline.training import checkpoint
+from tests.stages.toy_retraining import COUNTS, TRAINING, Toy, new_toy
+from tests.stages.watching_network import MODEL, SEEN
+
+
+@pytest.fixture
+def toy(tmp_path) -> Toy:
+    SEEN.clear()
+    return new_toy(tmp_path / "artifacts")
+
+
+def card_of(artifact: Artifact) -> ClassifierCard:
+    return ClassifierCard.read(artifact.file(CARD_FILE))
+
+
+def test_a_trained_classifier_says_what_it_is_and_how_well_it_does(toy):
+    artifact = toy.run(toy.classifier(training={**TRAINING, "epochs": 8}))
+    card, curve = card_of(artifact), read_csv(artifact.file(CURVE_FILE))
+    assert (card.arch, card.params, card.class_names) == ("small_cnn", {"width": 4}, ["upper", "lower"])
+    assert (card.input_size, card.input_channels, card.epochs) == ([6, 6], 3, 8)
+    assert card.mean == [float(toy.content.mean[0])] * 3  # grey images are repeated to three channels
+    assert card.std == [float(toy.content.std[0])] * 3
+    assert card.test_accuracy > 0.9
+    accuracies = [float(value) for value in curve["validation_accuracy"]]
+    assert card.validation_accuracy == max(accuracies)
+    assert card.best_epoch == accuracies.index(max(accuracies)) + 1
+    assert tuple(curve) == CURVE_COLUMNS
+    model, _ = load_classifier(artifact)
+    assert card.parameters_count == sum(parameter.numel() for parameter in model.parameters())
+    rows = toy.rows("test")
+    inputs = (torch.from_numpy(toy.content.images[rows]).float() / 255 - card.mean[0]) / card.std[0]
+    right = model(inputs.repeat(1, 3, 1, 1)).argmax(1).numpy() == toy.content.labels[rows]
+    assert float(right.mean()) == card.test_accuracy  # the weights are those that the accuracy was read of
+
+
+def test_original_roar_bug_the_best_epoch_is_chosen_on_validation_and_test_is_read_once(toy):
+    toy.run(toy.classifier(model={**MODEL, "weights": None}))
+    sizes = [len(images) for images in SEEN.evaluated_on[1:]]
+    assert sizes == [COUNTS["validation"]] * TRAINING["epochs"] + [COUNTS["test"]]
+
+
+def test_two_runs_give_the_same_digest_and_another_seed_another_one(tmp_path):
+    first, again, other = (
+        (toy := new_toy(tmp_path / name)).run(toy.classifier(seed=seed)).digest
+        for name, seed in (("first", 0), ("again", 0), ("other", 1))
+    )
+    assert first == again
+    assert first != other
+
+
+def test_killed_in_any_epoch_it_ends_with_the_digest_of_one_that_was_not(tmp_path, monkeypatch):
+    undisturbed = new_toy(tmp_path / "undisturbed")
+    expected = undisturbed.run(undisturbed.classifier()).digest
+    monkeypatch.setattr(checkpoint.Checkpoint, "due", True)
+    for stop in (4, 5, 8, 12):  # 4 steps an epoch; 4: before the first checkpoint
+        toy = new_toy(tmp_path / str(stop))
+
+        def kill(done: int, total: int, unit: str, stop: int = stop) -> None:
+            if done >= stop:
+                raise KeyboardInterrupt
+
+        toy.context.progress = kill
+        with pytest.raises(KeyboardInterrupt):
+            toy.run(toy.classifier())
+        toy.context.progress = lambda done, total, unit: None
+        assert toy.run(toy.classifier()).digest == expected
+
+
+def loading(toy: Toy, path, **changes):
+    weights = f"sha256:{file_sha256(path)}" if path.exists() else "sha256:0"
+    model = {"arch": "small_cnn", "params": {"width": 4}, "weights": weights}
+    return toy.classifier(**{"model": model, "training": None, **changes}, local={"weights": str(path)})
+
+
+def test_weights_from_a_file_are_taken_as_they_are_and_evaluated(toy):
+    trained = toy.run(toy.classifier())
+    artifact = toy.run(loading(toy, trained.file(WEIGHTS_FILE)))
+    before, after = card_of(trained), card_of(artifact)
+    assert (after.best_epoch, after.epochs) == (None, 0)
+    assert (after.test_accuracy, after.validation_accuracy) == (before.test_accuracy, before.validation_accuracy)
+    weights, again = load_file(trained.file(WEIGHTS_FILE)), load_file(artifact.file(WEIGHTS_FILE))
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert read_csv(artifact.file(CURVE_FILE)) == {column: [] for column in CURVE_COLUMNS}
+
+
+def test_loading_needs_no_training_split_and_has_no_accuracy_without_images(tmp_path):
+    toy = new_toy(tmp_path / "artifacts", counts={"test": 10})
+    torch.save(build("small_cnn", {"width": 4}, 2, input_size=None, seed=0).state_dict(), tmp_path / "w.pth")
+    card = card_of(toy.run(loading(toy, tmp_path / "w.pth", normalization="imagenet")))
+    assert card.validation_accuracy is None
+    assert card.test_accuracy is not None
+    assert card.mean == [0.485, 0.456, 0.406]
+
+
+def test_weights_of_another_class_count_name_both_numbers_and_what_to_do(toy, tmp_path):
+    path = tmp_path / "ten.pth"
+    torch.save(build("small_cnn", {"width": 4}, 10, input_size=None, seed=0).state_dict(), path)
+    with pytest.raises(ModelError, match="weights are for 10 classes, the data set has 2; use weights"):
+        toy.run(loading(toy, path))
+    tuned = card_of(toy.run(loading(toy, path, training=TRAINING)))  # with training the head starts anew
+    assert tuned.best_epoch is not None
+
+
+def test_weights_that_changed_or_went_since_the_plan_are_refused(toy, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(build("small_cnn", {"width": 4}, 2, input_size=None, seed=0).state_dict(), path)
+    job = loading(toy, path)
+    torch.save(build("small_cnn", {"width": 4}, 2, input_size=None, seed=1).state_dict(), path)
+    with pytest.raises(ModelError, match=r"w\.pth changed since this run was planned"):
+        toy.run(job)
+    path.unlink()
+    with pytest.raises(ModelError, match=r"w\.pth: no such file"):
+        toy.run(job)
+
+
+def test_several_labels_an_image(tmp_path):
+    toy = new_toy(tmp_path, multi_label=True)
+    card = card_of(toy.run(toy.classifier(training={**TRAINING, "epochs": 10, "loss": "binary_cross_entropy"})))
+    assert card.multi_label
+    share = float(np.mean(toy.content.labels[toy.rows("test")] == 0))
+    assert card.test_accuracy > max(share, 1 - share) + 0.1  # better than always saying no, or always yes
+
+
+def test_without_a_training_split_there_is_nothing_to_train_on(tmp_path):
+    toy = new_toy(tmp_path, counts={"test": 10})
+    with pytest.raises(DataError, match=r"no training split; leave out the train-cls section"):
+        toy.run(toy.classifier(normalization="imagenet"))
+
+
+def test_a_diverging_training_publishes_nothing(toy):
+    job = toy.classifier(training={**TRAINING, "optimizer": {"name": "sgd", "lr": 1e30}})
+    with pytest.raises(JobError, match="diverged"):
+        toy.run(job)
+    assert not toy.store.exists(job.stage, job.key)
