@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roarline.artifacts.dataset import DatasetContent, DatasetFile, RowChunks, write_dataset
@@ -28,6 +28,7 @@ def _content(count: int, images: np.ndarray | RowChunks) -> DatasetContent:
     )
 
 
+@settings(max_examples=15)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5))
 def test_chunks_make_the_same_file_as_an_array(tmp_path_factory, sizes: list[int]) -> None:
     folder, count = tmp_path_factory.mktemp("chunks"), sum(sizes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roarline.data.decoding import from_array, resize_and_crop, to_array
@@ -18,6 +18,7 @@ def test_boxes_of_unused_rows_go_and_rows_are_numbered_anew() -> None:
     assert fitted.tolist() == [[0, 1, 0, 1, 2, 3], [0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 3, 3]]
 
 
+@settings(max_examples=50)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 4), st.data())
 def test_enlarged_boxes_cover_exactly_the_enlarged_pixels(
     width: int, height: int, factor: int, data: st.DataObject

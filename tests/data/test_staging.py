@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roarline.data import staging as module
@@ -25,6 +25,7 @@ def images(rng: np.random.Generator) -> np.ndarray:
     return rng.integers(0, 256, (12, 3, 4, 5), dtype=np.uint8)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=40), st.data())
 def test_mean_and_deviation_are_those_of_float64(tmp_path_factory, values: list[int], data: st.DataObject) -> None:
     images = np.asarray(values, dtype=np.uint8).reshape(-1, 1, 1, 1)

@@ -62,7 +62,7 @@ def test_digits_from_end_to_end(tmp_path: Path) -> None:
 
 
 def test_the_training_mean_is_not_cut_to_8_bits(tmp_path: Path) -> None:
-    """The original ROAR code fills training images with the mean cut to whole grey levels, test images with it uncut."""
+    """The original ROAR fills training images with the mean cut to whole grey levels, test images with it uncut."""
     with DatasetFile(prepare(tmp_path, "digits")) as dataset:
         level = dataset.mean[0] * 255
         assert 0.01 < level % 1 < 0.99
@@ -135,7 +135,7 @@ def test_neither_threads_nor_place_nor_file_order_change_the_digest(tmp_path: Pa
     assert len(digests) == 1
 
 
-class _Killed(Exception):
+class _KilledError(Exception):
     pass
 
 
@@ -146,10 +146,10 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
 
     def kill(done: int, total: int, unit: str) -> None:
         if done >= 100:
-            raise _Killed
+            raise _KilledError
 
     settings = {"pack_limit_mb": pack_limit_mb, "validation_fraction": 0.3}
-    with pytest.raises(_Killed):
+    with pytest.raises(_KilledError):
         prepare(tmp_path / "killed", "image_folder", root, progress=kill, **settings)
     assert not (tmp_path / "killed" / "out" / "dataset.h5").exists()
     decoded = []
@@ -251,6 +251,7 @@ def test_real_images_packed_and_indexed_are_the_same(tmp_path: Path) -> None:
         assert bool((one.read(rows) == other.read(rows)).all())
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(
     not (SHARED / "tiny-imagenet-20.tar.xz").exists(), reason="needs ../shared/data/tiny-imagenet-20.tar.xz"
