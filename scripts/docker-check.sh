@@ -27,6 +27,7 @@ export ENGINE="$engine"
 
 work=${KEEP:-$(mktemp -d)}
 [ -n "${KEEP:-}" ] || trap 'rm -rf "$work"' EXIT
+trap 'exit 130' HUP INT TERM
 mkdir -p "$work/artifacts" "$work/cache" "$work/data"
 if [ "$(id -u)" = 0 ] && [ -z "${RUN_AS:-}" ]; then # as the image's own user: a stage that needs root must fail here
     RUN_AS=10001:10001

@@ -73,6 +73,7 @@ if [ "$engine" = buildah ]; then
     fi
     container=$(buildah from --pull=false "$image:$target")
     trap 'buildah rm "$container" >/dev/null' EXIT
+    trap 'exit 130' HUP INT TERM
     # A volume that the image declares would cover what is mounted there.
     buildah config --volume /app/artifacts- --volume /app/data- --volume /cache- "$container"
     with_mounts "$container" -- "$@"
