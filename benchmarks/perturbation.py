@@ -1,0 +1,111 @@
+"""evaluate-perturbation against the forward passes it needs: reading images and maps, ranks, removal, scores, files."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.harness import BarePasses, Measurement, Options, alternate, network
+from roarline.artifacts.classifier import ClassifierCard
+from roarline.artifacts.dataset import DATASET_FILE, DatasetContent, DatasetFile, write_dataset
+from roarline.artifacts.maps import MAPS_FILE, MapRows, MapsFile, join_parts, write_part
+from roarline.artifacts.score_parts import ScoreParts
+from roarline.config.experiment import EvaluatePerturbation
+from roarline.data.loading import ImageReader
+from roarline.stages.evaluate_perturbation import (
+    Measured,
+    Scoring,
+    rows_per_part,
+    rows_to_score,
+    score_rows,
+    write_scores,
+)
+
+GOAL = 0.9
+_CLASSES = 1000
+
+
+def measure(options: Options) -> Iterator[Measurement]:
+    """One measurement for each network, with the default settings: every metric, 11 fractions, 28 steps."""
+    settings = EvaluatePerturbation(steps=4, fractions=[0.0, 0.5, 1.0]) if options.quick else EvaluatePerturbation()
+    on_gpu = options.device.startswith("cuda")
+    for name in options.networks:
+        model = network(name)
+        bare = BarePasses(
+            model, (3, options.input_px, options.input_px), batch_sizes=options.batch_sizes, device=options.device
+        )
+        images = 2 if options.quick else 256 if on_gpu else 4
+        with tempfile.TemporaryDirectory() as folder, _Run(Path(folder), model, name, images, settings, options) as run:
+            measurement = Measurement(
+                "perturbation",
+                name,
+                f"all metrics, {options.input_px} px",
+                images,
+                images * run.passes_an_image,
+                bare.kind,
+                bare.choice,
+                GOAL,
+            )
+            yield alternate(measurement, run, bare, options)
+
+
+class _Run:
+    """The stage's work on packed random images and random maps, without loading the network."""
+
+    def __init__(
+        self, folder: Path, model: nn.Module, arch: str, images: int, settings: EvaluatePerturbation, options: Options
+    ) -> None:
+        side, generator = options.input_px, np.random.default_rng(0)
+        ids, mean, std = [f"{index:05d}" for index in range(images)], np.full(3, 0.5), np.full(3, 0.25)
+        names = [str(index) for index in range(_CLASSES)]
+        targets = np.arange(images) % _CLASSES
+        write_dataset(
+            folder / DATASET_FILE,
+            DatasetContent(
+                "random", names, multi_label=False, sample_ids=ids, split=np.full(images, 2), labels=targets, mean=mean,
+                std=std, images=generator.integers(0, 256, (images, 3, side, side), dtype=np.uint8),
+            ),
+        )  # fmt: skip
+        values = generator.normal(size=(images, side, side)).astype(np.float32)
+        write_part(folder / "part.h5", MapRows(ids, targets, values, np.zeros((images, _CLASSES), np.float32)))
+        join_parts(folder / MAPS_FILE, [folder / "part.h5"], {})
+        card = ClassifierCard(
+            arch=f"torchvision:{arch}", params={}, class_names=names, multi_label=False, input_size=[side, side],
+            mean=mean.tolist(), std=std.tolist(), best_epoch=None, epochs=0, validation_accuracy=None,
+            test_accuracy=None, parameters_count=0,
+        )  # fmt: skip
+        parameters: dict[str, Any] = {**settings.model_dump(mode="json"), "sign": "signed", "seed": 0}
+        self._folder, self._side = folder, side
+        self._dataset, self._maps = DatasetFile(folder / DATASET_FILE), MapsFile(folder / MAPS_FILE)
+        self._reader = ImageReader(self._dataset, None)
+        self._measured = Measured.of(parameters, side * side)
+        self._scoring = Scoring(model, card, self._measured, parameters, mean.tolist(), torch.device(options.device))
+
+    @property
+    def passes_an_image(self) -> int:
+        """Altered images of each image, shared by all metrics."""
+        return len(self._measured.altered.removals)
+
+    def __call__(self) -> None:
+        shutil.rmtree(self._folder / "parts", ignore_errors=True)
+        rows = rows_to_score(self._dataset, self._maps, None, 0)
+        parts = ScoreParts(
+            self._folder / "parts", len(rows), rows_per_part(self._side, self._side), self.passes_an_image
+        )
+        outputs = score_rows(self._scoring, rows, self._reader, self._maps, parts, lambda done, total, unit: None)
+        write_scores(self._folder, rows, outputs, self._measured, "probability")
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._reader.close()
+        self._maps.close()
+        self._dataset.close()

@@ -1,0 +1,181 @@
+"""The classifier's score as pixels go: which altered images the curves need, and one pass over them.
+
+Curves share what they have in common: the untouched image, the fill alone, and every equal removal go through the
+network once. Shapes: B rows, C channels, H × W px, U altered images a row, S points of a curve, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from roarline.imaging.ranking import removal_count
+from roarline.imaging.removal import Compat, Order, remove
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Which pixels are gone at each point.
+
+    Attributes:
+        fractions: [S] rising, in [0, 1]: removed, or where ``inserts`` is true, present.
+        order: From which end of the ranking pixels are removed, or appear.
+        fill: Name of the fill.
+        inserts: Pixels appear on the fill, instead of going from the image.
+        compat: ``original``: removing nothing, most relevant first, removes everything, as the original LeRF/MoRF does.
+    """
+
+    fractions: tuple[float, ...]
+    order: Order
+    fill: str
+    inserts: bool = False
+    compat: Compat = "corrected"
+
+    def removals(self, pixels: int) -> list[Removal]:
+        """What is removed at each point of the curve."""
+        counts = [removal_count(fraction, pixels) for fraction in self.fractions]
+        if self.inserts:  # the most relevant are present when the least relevant others are gone
+            return [Removal(_opposite(self.order), self.fill, pixels - count) for count in counts]
+        if self.compat == "original" and self.order == "most_relevant_first":
+            counts = [count or pixels for count in counts]
+        return [Removal(self.order, self.fill, count) for count in counts]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One altered image of a row: so many pixels, from one end of the ranking, replaced by a fill."""
+
+    order: Order
+    fill: str
+    count: int
+
+
+@dataclass(frozen=True)
+class AlteredImages:
+    """The altered images that some curves need, each once.
+
+    Attributes:
+        removals: [U], those of one order and fill side by side.
+        places: Curve to [S] columns of ``removals``.
+        untouched: Column of the untouched image, or None where no curve needs it.
+    """
+
+    removals: tuple[Removal, ...]
+    places: Mapping[str, tuple[int, ...]]
+    untouched: int | None
+
+    @property
+    def fills(self) -> set[str]:
+        """Names of the fills that are needed."""
+        return {removal.fill for removal in self.removals}
+
+    def groups(self) -> Iterator[tuple[Order, str, list[int]]]:
+        """(order, fill, columns) of the altered images that one call of ``remove`` can make."""
+        keys = [(removal.order, removal.fill) for removal in self.removals]
+        for key in dict.fromkeys(keys):
+            yield *key, [column for column, other in enumerate(keys) if other == key]
+
+
+def altered_images(curves: Mapping[str, Curve], pixels: int, *, untouched: bool = False) -> AlteredImages:
+    """Find the altered images that some curves need.
+
+    Args:
+        curves: Name to curve.
+        pixels: H · W.
+        untouched: The untouched image is needed even where no curve has it.
+    """
+    wanted = {name: curve.removals(pixels) for name, curve in curves.items()}
+    known: dict[object, Removal] = {}
+    for removals in wanted.values():
+        for removal in removals:
+            known.setdefault(_identity(removal, pixels), removal)
+    if untouched and known:
+        first = next(iter(known.values()))
+        known.setdefault("untouched", Removal(first.order, first.fill, 0))
+    groups = list(dict.fromkeys((removal.order, removal.fill) for removal in known.values()))
+    ordered = sorted(known, key=lambda identity: groups.index((known[identity].order, known[identity].fill)))
+    column = {identity: index for index, identity in enumerate(ordered)}
+    return AlteredImages(
+        tuple(known[identity] for identity in ordered),
+        {name: tuple(column[_identity(removal, pixels)] for removal in found) for name, found in wanted.items()},
+        column.get("untouched"),
+    )
+
+
+@dataclass(frozen=True)
+class TargetOutputs:
+    """What the classifier says of each row's target class for each altered image; NaN where its output is not finite.
+
+    Attributes:
+        logits: float32 [B, U].
+        probabilities: float32 [B, U]: softmax, or for multi-label classifiers the sigmoid of the logit.
+    """
+
+    logits: Tensor
+    probabilities: Tensor
+
+
+@torch.inference_mode()
+def target_outputs(
+    model: nn.Module,
+    images_BCHW: Tensor,
+    ranks_BHW: Tensor,
+    targets_B: Tensor,
+    altered: AlteredImages,
+    fills: Mapping[str, Tensor],
+    *,
+    batch_size: int,
+    multi_label: bool = False,
+) -> TargetOutputs:
+    """Pass all altered images of some rows through the network, in full batches that go from row to row.
+
+    Args:
+        model: In eval mode, [N, C, H, W] to logits [N, K].
+        images_BCHW: Normalised network inputs, in the memory format that the network is to see.
+        ranks_BHW: int [B, H, W] of ``rank_pixels``.
+        targets_B: int64 [B] in [0, K).
+        altered: Of ``altered_images``.
+        fills: Name to [1, C, 1, 1] or [B, C, H, W], normalised.
+        batch_size: Altered images a pass.
+        multi_label: Probabilities by sigmoid instead of softmax.
+
+    Returns:
+        On the device of the images; nothing is waited for.
+    """
+    rows_B = torch.arange(len(images_BCHW), device=images_BCHW.device)
+    logits = torch.empty(len(rows_B), len(altered.removals), device=images_BCHW.device)
+    probabilities = torch.empty_like(logits)
+    for order, fill, columns in altered.groups():
+        counts = torch.tensor([altered.removals[column].count for column in columns], device=images_BCHW.device)
+        rows, counts = rows_B.repeat_interleave(len(columns)), counts.repeat(len(rows_B))
+        found = []
+        for some, some_counts in zip(torch.split(rows, batch_size), torch.split(counts, batch_size), strict=True):
+            filled = fills[fill] if len(fills[fill]) == 1 else fills[fill][some]
+            inputs = remove(images_BCHW[some], ranks_BHW[some], some_counts, filled, order=order)
+            found.append(_of_target(model(inputs).float(), targets_B[some], multi_label=multi_label))
+        logit, probability = torch.cat(found, dim=1).reshape(2, len(rows_B), len(columns))
+        logits[:, columns], probabilities[:, columns] = logit, probability
+    return TargetOutputs(logits, probabilities)
+
+
+def _of_target(logits_NK: Tensor, targets_N: Tensor, *, multi_label: bool) -> Tensor:
+    """[2, N]: logit and probability of the target."""
+    probabilities = logits_NK.sigmoid() if multi_label else logits_NK.softmax(dim=1)
+    both = torch.stack([logits_NK, probabilities]).gather(2, targets_N.expand(2, -1)[:, :, None])[:, :, 0]
+    return both.where(torch.isfinite(logits_NK).all(dim=1), torch.nan)
+
+
+def _identity(removal: Removal, pixels: int) -> object:
+    """Equal for removals that give the same image whatever its ranks are."""
+    if removal.count == 0:
+        return "untouched"
+    if removal.count == pixels:
+        return ("nothing left", removal.fill)
+    return removal
+
+
+def _opposite(order: Order) -> Order:
+    return "least_relevant_first" if order == "most_relevant_first" else "most_relevant_first"

@@ -1,0 +1,272 @@
+"""Stage evaluate-perturbation: remove pixels in order of relevance and watch the classifier's score.
+
+Rows, each an (image, target) pair of the test split, are cut into parts of a fixed size; an interrupted run goes on
+after the last whole part. Memory is that of a few parts, whatever the number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from roarline.artifacts.classifier import ClassifierCard
+from roarline.artifacts.curves import CURVES_FILE, write_curves
+from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
+from roarline.artifacts.maps import MAPS_FILE, MapsFile
+from roarline.artifacts.score_parts import ScoreParts
+from roarline.artifacts.store import Writer
+from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
+from roarline.data.loading import ImageReader, normalise
+from roarline.errors import ArtifactError, DataError, MethodError
+from roarline.evaluation.passes import memory_format, pass_size
+from roarline.evaluation.perturb import AlteredImages, Curve, altered_images, target_outputs
+from roarline.evaluation.perturbation_scores import CurveScores, curves_for, metric_scores
+from roarline.imaging.fills import fill_image
+from roarline.imaging.ranking import rank_pixels
+from roarline.imaging.reduction import apply_sign
+from roarline.models.load import check_classes, load_classifier
+from roarline.seeds import derive_seed
+from roarline.stages.job import Context, Job, Progress
+
+STAGE = "evaluate-perturbation"
+_PART_PX, _PART_ROWS = 2**22, (64, 4096)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows to score: [M] rows of the data set, [M] rows of the maps, [M] sample ids, [M] targets."""
+
+    images: np.ndarray
+    maps: np.ndarray
+    sample_ids: list[str]
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured: metrics, the curves that they need, and the altered images that the curves need."""
+
+    metrics: list[str]
+    curves: dict[str, Curve]
+    altered: AlteredImages
+
+    @staticmethod
+    def of(parameters: Mapping[str, Any], pixels: int) -> Measured:
+        """From the job's parameters and H · W."""
+        metrics = list(dict.fromkeys(parameters["metrics"]))
+        curves = curves_for(
+            metrics,
+            **{name: parameters[name] for name in ("fractions", "steps", "fill", "insertion_fill", "deletion_fill")},
+            compat=parameters["compat"],
+        )
+        deviates = any(metric.endswith("_deviation") for metric in metrics)
+        return Measured(metrics, curves, altered_images(curves, pixels, untouched=deviates))
+
+
+def run(job: Job, context: Context, writer: Writer) -> None:
+    """Write ``scores.parquet`` and ``curves.h5``.
+
+    Raises:
+        ArtifactError: A map is missing, not finite or of an image that the data set doesn't have.
+        MethodError: Maps have another size than the images.
+        ModelError: The classifier is for other classes.
+        DataError: The data set has no test images, or an image can't be read.
+    """
+    parameters, inputs = job.parameters, context.inputs(job)
+    model, card = load_classifier(inputs["classifier"])
+    with (
+        DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset,
+        MapsFile(inputs["maps"].file(MAPS_FILE)) as maps,
+        ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader,
+    ):
+        check_classes(card, dataset.class_names, dataset.name)
+        rows = rows_to_score(dataset, maps, parameters["limit"], parameters["seed"])
+        size = _image_size(dataset, maps)
+        measured = Measured.of(parameters, size[0] * size[1])
+        scoring = Scoring(model, card, measured, parameters, _fill_mean(dataset, card), torch.device(context.device))
+        parts = ScoreParts(writer.parts, len(rows), rows_per_part(*size), len(measured.altered.removals))
+        outputs = score_rows(scoring, rows, reader, maps, parts, context.progress)
+    write_scores(writer.out, rows, outputs, measured, parameters["score"])
+
+
+def score_rows(
+    scoring: Scoring, rows: Rows, reader: ImageReader, maps: MapsFile, parts: ScoreParts, progress: Progress
+) -> np.ndarray:
+    """Score the rows whose parts are missing; all parts together are float32 [2, M, U], logits and probabilities."""
+    done = parts.rows_present
+    progress(done, len(rows), "rows")
+    batches = reader.batches(rows.images[parts.missing_rows], parts.part_rows)
+    for index, (_, pixels) in zip(parts.missing, batches, strict=True):
+        span = parts.spans[index]
+        values = torch.from_numpy(maps.maps(rows.maps[span]))
+        parts.write(index, scoring.score(pixels, values, rows.targets[span], rows.sample_ids[span]))
+        done += len(pixels)
+        progress(done, len(rows), "rows")
+    return parts.read()
+
+
+def rows_to_score(dataset: DatasetFile, maps: MapsFile, limit: int | None, seed: int) -> Rows:
+    """Join the test images with their maps by sample id; ``limit`` images, the same for every method, by a seeded draw.
+
+    Raises:
+        DataError: There is no test image.
+        ArtifactError: An image has no map, or a map no image, or a map's target is no class.
+    """
+    images = dataset.rows("test")
+    if not len(images):
+        raise DataError(f"data set {dataset.name!r} has no test images to evaluate on")
+    unknown = set(maps.sample_ids) - {dataset.sample_ids[row] for row in images}
+    if unknown:
+        raise ArtifactError(
+            f"{maps.path}: {len(unknown)} maps are of no test image, e.g. of sample {min(unknown)!r}; "
+            "these maps belong to another data set or split"
+        )
+    if limit is not None and limit < len(images):
+        generator = np.random.default_rng(derive_seed(seed, STAGE, "limit"))
+        images = np.sort(generator.choice(images, size=limit, replace=False))
+    ids = [dataset.sample_ids[row] for row in images]
+    groups = maps.rows_for(ids)
+    counts = [len(group) for group in groups]
+    map_rows = np.array([row for group in groups for row in group], dtype=np.int64)
+    targets = maps.targets[map_rows]
+    wrong = np.flatnonzero((targets < 0) | (targets >= dataset.num_classes))
+    if len(wrong):
+        row = int(map_rows[wrong[0]])
+        raise ArtifactError(
+            f"{maps.path}: row {row} has target {int(maps.targets[row])} of {dataset.num_classes} classes"
+        )
+    repeated = [sample_id for sample_id, count in zip(ids, counts, strict=True) for _ in range(count)]
+    return Rows(np.repeat(images, counts), map_rows, repeated, targets)
+
+
+class Scoring:
+    """A classifier on its device, and what is to be done to its images."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        card: ClassifierCard,
+        measured: Measured,
+        parameters: Mapping[str, Any],
+        fill_mean: Sequence[float],
+        device: torch.device,
+    ) -> None:
+        self.card, self.altered, self.parameters = card, measured.altered, parameters
+        self.fill_mean, self.device = fill_mean, device
+        self.format = memory_format(card.arch)
+        self.model = model.to(device).to(memory_format=self.format)  # type: ignore[call-overload]
+
+    def score(self, pixels_BCHW: Tensor, maps: Tensor, targets_B: np.ndarray, sample_ids: Sequence[str]) -> np.ndarray:
+        """Logit and probability of the target for every altered image of some rows.
+
+        Args:
+            pixels_BCHW: uint8.
+            maps: [B, H, W], or [B, C, H, W]: then a pixel counts as its largest channel after the sign was applied.
+            targets_B: int64.
+            sample_ids: [B], from which ties are drawn.
+
+        Returns:
+            float32 [2, B, U].
+        """
+        images = normalise(pixels_BCHW.to(self.device, non_blocking=True), self.card.mean, self.card.std)
+        images = images.contiguous(memory_format=self.format)
+        values = apply_sign(maps.to(self.device, non_blocking=True), self.parameters["sign"])
+        values = values.amax(dim=1) if values.ndim == 4 else values
+        seeds = [derive_seed(self.parameters["seed"], "ties", sample_id) for sample_id in sample_ids]
+        ranks = rank_pixels(values, seeds, self.parameters["ties"])
+        fills = {
+            kind: fill_image(images, kind, self.card.mean, self.card.std, fill_mean=self.fill_mean)  # type: ignore[arg-type]
+            for kind in sorted(self.altered.fills)
+        }
+        mixed = self.parameters["precision"] == "bfloat16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+            outputs = target_outputs(
+                self.model,
+                images,
+                ranks,
+                torch.from_numpy(targets_B).to(self.device),
+                self.altered,
+                fills,
+                batch_size=pass_size(images.shape[2], images.shape[3], self.device),
+                multi_label=self.card.multi_label,
+            )
+        return torch.stack([outputs.logits, outputs.probabilities]).cpu().numpy()
+
+
+def write_scores(
+    folder: Path,
+    rows: Rows,
+    outputs: np.ndarray,
+    measured: Measured,
+    score: str,
+) -> None:
+    """Write ``scores.parquet``, a row for each metric, setting and row, and ``curves.h5``.
+
+    Args:
+        outputs: float32 [2, M, U], logits and probabilities.
+        score: ``probability`` or ``logit``: what the areas are of; deviations are of the probability.
+    """
+    altered = measured.altered
+    logits, probabilities = torch.from_numpy(outputs)
+    scores = logits if score == "logit" else probabilities
+    by_curve = {
+        name: CurveScores(
+            torch.tensor(curve.fractions, dtype=torch.float64),
+            scores[:, list(altered.places[name])],
+            probabilities[:, list(altered.places[name])],
+        )
+        for name, curve in measured.curves.items()
+    }
+    before = probabilities[:, altered.untouched] if altered.untouched is not None else torch.empty(0)
+    columns: dict[str, list[Any]] = {name: [] for name in SCORE_COLUMNS}
+    for metric in measured.metrics:
+        for found in metric_scores(metric, by_curve, before):
+            columns["sample_id"] += rows.sample_ids
+            columns["target"] += rows.targets.tolist()
+            columns["metric"] += [metric] * len(rows)
+            columns["setting"] += [found.setting] * len(rows)
+            values = zip(found.values.tolist(), found.statuses, strict=True)
+            columns["value"] += [value if status == "ok" else None for value, status in values]
+            columns["status"] += found.statuses
+    write_parquet(folder / SCORES_FILE, columns)
+    write_curves(
+        folder / CURVES_FILE,
+        rows.sample_ids,
+        rows.targets,
+        {name: (curve.fractions.numpy(), curve.scores.numpy()) for name, curve in by_curve.items()},
+    )
+
+
+def _fill_mean(dataset: DatasetFile, card: ClassifierCard) -> list[float]:
+    """The training split's mean; where the data set has no training split, the mean that the classifier subtracts."""
+    return card.mean if dataset.mean is None else [float(value) for value in dataset.mean]
+
+
+def _image_size(dataset: DatasetFile, maps: MapsFile) -> tuple[int, int]:
+    size = dataset.image_size
+    if size is None:
+        raise DataError(
+            f"images of {dataset.name!r} may differ in size, and a batch needs one size; "
+            "set data.resize_px and data.crop_px"
+        )
+    if maps.shape[-2:] != size:
+        raise MethodError(
+            f"{maps.path}: maps of {maps.shape[-2]}×{maps.shape[-1]} px, images of {size[0]}×{size[1]} px; "
+            "a method must return one value a pixel of its input"
+        )
+    return size
+
+
+def rows_per_part(height: int, width: int) -> int:
+    """Rows of a part, from the image's size."""
+    smallest, largest = _PART_ROWS
+    return min(largest, max(smallest, _PART_PX // (height * width)))
