@@ -66,6 +66,8 @@ DATASETS: dict[str, DatasetComponent] = {
         "CIFAR-10, 60,000 images of 32×32 px, downloaded where there is a network",
         "Krizhevsky 2009",
         fingerprint=f"{_DATA}.fingerprint:cifar10",
+        obtain=f"{_DATA}.cifar:obtain_cifar10",
+        obtain=f"{_DATA}.cifar:obtain_cifar10",
     ),
     "cifar100": DatasetComponent(
         f"{_DATA}.cifar:read_cifar100",
@@ -73,6 +75,8 @@ DATASETS: dict[str, DatasetComponent] = {
         "CIFAR-100, 60,000 images of 32×32 px, downloaded where there is a network",
         "Krizhevsky 2009",
         fingerprint=f"{_DATA}.fingerprint:cifar100",
+        obtain=f"{_DATA}.cifar:obtain_cifar100",
+        obtain=f"{_DATA}.cifar:obtain_cifar100",
     ),
     "imagenet": DatasetComponent(
         f"{_DATA}.imagenet:read",

@@ -42,12 +42,36 @@ def read_cifar100(root: Path | None, params: NoParams, seed: int) -> RawDataset:
     return _read(root, CIFAR100)
 
 
+def obtain_cifar10(root: Path) -> None:
+    """Download CIFAR-10 into the root, so that its fingerprint can be taken."""
+    download(root, CIFAR10)
+
+
+def obtain_cifar100(root: Path) -> None:
+    """Download CIFAR-100 into the root."""
+    download(root, CIFAR100)
+
+
+def obtain_cifar10(root: Path) -> None:
+    """Download CIFAR-10 into the root.
+
+    Raises:
+        DataError: There is no network, or the folder can't be written.
+    """
+    _download(root, CIFAR10)
+
+
+def obtain_cifar100(root: Path) -> None:
+    """Download CIFAR-100; as ``obtain_cifar10``."""
+    _download(root, CIFAR100)
+
+
 def _read(root: Path | None, files: CifarFiles) -> RawDataset:
     if root is None:
         raise DataError(f"data set {files.name!r}: set data.root to the folder that has, or shall have, its files")
     source = find(root, files)
     if source is None:
-        download(root, files)
+        _download(root, files)
         source = find(root, files)
     if source is None:
         raise DataError(f"{root}: neither {files.binary_folder} nor {files.python_folder} nor their archives")
@@ -76,12 +100,8 @@ def _read(root: Path | None, files: CifarFiles) -> RawDataset:
     )
 
 
-def download(root: Path, files: CifarFiles) -> None:
-    """Fetch the archive of the Python version into ``root`` (torchvision's address and MD5); whole or not at all.
-
-    Raises:
-        DataError: There is no network, or the folder can't be written.
-    """
+def _download(root: Path, files: CifarFiles) -> None:
+    """Fetch the archive of the Python version (torchvision's address and MD5): whole or not at all."""
     from torchvision.datasets.utils import download_url
 
     published = _torchvision_class(files)
