@@ -16,8 +16,9 @@ import pytest
 from torchvision import datasets
 from torchvision.datasets import utils
 
-from roarline.config.component import NoParams
-from roarline.data import cifar
+from roarline.config.component import NoParams, load_object
+from roarline.config.datasets import DATASETS
+from roarline.data import cifar, fingerprint
 from roarline.data.cifar import read_cifar10, read_cifar100
 from roarline.data.cifar_files import CIFAR10, CIFAR100, CifarFiles
 from roarline.data.raw import RawDataset
@@ -177,6 +178,9 @@ def test_missing_files_are_downloaded_whole(tmp_path: Path, monkeypatch: pytest.
         write_tar(Path(root) / filename, contents, "w:gz")
 
     monkeypatch.setattr(utils, "download_url", download_url)
+    load_object(DATASETS["cifar10"].obtain)(tmp_path / "new")
+    assert fingerprint.cifar10(str(tmp_path / "new"), {}) is not None
+    monkeypatch.setattr(utils, "download_url", None)  # once is enough
     _check(read_cifar10(tmp_path / "new", NoParams(), 0), CIFAR10)
     assert [path.name for path in (tmp_path / "new").iterdir()] == [CIFAR10.python_archive]
 

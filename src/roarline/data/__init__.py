@@ -1,0 +1,1 @@
+"""One file a data set; splits, ground truth, and the pixels of a prepared data set."""
