@@ -67,7 +67,6 @@ DATASETS: dict[str, DatasetComponent] = {
         "Krizhevsky 2009",
         fingerprint=f"{_DATA}.fingerprint:cifar10",
         obtain=f"{_DATA}.cifar:obtain_cifar10",
-        obtain=f"{_DATA}.cifar:obtain_cifar10",
     ),
     "cifar100": DatasetComponent(
         f"{_DATA}.cifar:read_cifar100",
@@ -75,7 +74,6 @@ DATASETS: dict[str, DatasetComponent] = {
         "CIFAR-100, 60,000 images of 32×32 px, downloaded where there is a network",
         "Krizhevsky 2009",
         fingerprint=f"{_DATA}.fingerprint:cifar100",
-        obtain=f"{_DATA}.cifar:obtain_cifar100",
         obtain=f"{_DATA}.cifar:obtain_cifar100",
     ),
     "imagenet": DatasetComponent(
