@@ -42,11 +42,6 @@ def read_cifar100(root: Path | None, params: NoParams, seed: int) -> RawDataset:
     return _read(root, CIFAR100)
 
 
-def obtain_cifar100(root: Path) -> None:
-    """Download CIFAR-100 into the root."""
-    download(root, CIFAR100)
-
-
 def obtain_cifar10(root: Path) -> None:
     """Download CIFAR-10 into the root.
 
