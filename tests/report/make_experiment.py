@@ -72,6 +72,22 @@ class Recipe:
     provenance: Mapping[str, Any] = field(default_factory=lambda: dict(PROVENANCE))
 
 
+def conflict() -> Recipe:
+    """The default experiment, with a conflict between MoRF and ROAR that the leakage probe explains."""
+    return Recipe(
+        scores={
+            "roar_accuracy": {"integrated_gradients": 0.8, "gradient": 0.62, "sobel": 0.65, "random": 0.68},
+            "morf": {"integrated_gradients": 0.1, "gradient": 0.3, "sobel": 0.35, "random": 0.4},
+        },
+        verdicts={
+            ("roar_accuracy", "integrated_gradients"): "worse",
+            ("morf", "integrated_gradients"): "better",
+            ("morf", "gradient"): "better",
+        },
+        leakage={"integrated_gradients": 0.75},
+    )
+
+
 def make(store: Store, recipe: Recipe) -> Job:
     """Fabricate everything that the report reads; the report's job itself is not run."""
     dataset = _dataset(store, recipe)

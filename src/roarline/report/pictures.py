@@ -17,7 +17,7 @@ from roarline.report.palette import LEVELS, colour_table
 
 CLIP_PERCENTILE = 99.5
 LOSSLESS_UP_TO_PX = 64
-THUMBNAIL_PX = 128
+THUMBNAIL_PX = 112
 _GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -90,7 +90,7 @@ def picture_sha256(picture: np.ndarray) -> str:
 
 
 def thumbnail_uri(picture: np.ndarray) -> str:
-    """A data URI: small pictures exactly, as PNG; larger ones shrunk to 128 px, as JPEG."""
+    """A data URI: small pictures exactly, as PNG; larger ones shrunk to 112 px, as JPEG."""
     height, width = picture.shape[:2]
     if max(height, width) <= LOSSLESS_UP_TO_PX:
         return data_uri(png_bytes(picture), "image/png")
@@ -111,5 +111,5 @@ def _encode(picture: np.ndarray, kind: Literal["PNG", "JPEG"]) -> bytes:
     if kind == "PNG":
         image.save(buffer, "PNG", optimize=True)
     else:
-        image.save(buffer, "JPEG", quality=82, subsampling=0)
+        image.save(buffer, "JPEG", quality=75, subsampling=0)
     return buffer.getvalue()

@@ -83,8 +83,8 @@ def file_name(sample_id: str, target: int | None = None) -> str:
 
     Characters outside ``A-Z a-z 0-9 . _ -`` become ``_``; a name that this changed bears a hash of the id.
     """
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", sample_id).strip("._")[:_NAME_LENGTH]
-    if safe != sample_id:
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", sample_id).strip("._-")[:_NAME_LENGTH]
+    if safe != sample_id or not safe:
         safe = f"{safe}-{hashlib.sha256(sample_id.encode()).hexdigest()[:10]}".lstrip("-")
     return safe if target is None else f"{safe}_class{target}"
 
