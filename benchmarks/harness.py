@@ -127,7 +127,7 @@ class BarePasses:
             self._images = resident.contiguous(memory_format=memory_format)
             for self.batch_size in batch_sizes:
                 self(self.batch_size)
-                best = min(_timed(lambda: self(self.batch_size), device) for _ in range(2))
+                best = min(timed(lambda: self(self.batch_size), device) for _ in range(2))
                 seconds[name, self.batch_size] = best / self.batch_size, self._model, self._images
         self.format, self.batch_size = min(seconds, key=lambda key: seconds[key][0])
         _, self._model, self._images = seconds[self.format, self.batch_size]
@@ -163,13 +163,15 @@ class BarePasses:
         return torch.autocast(self._device.partition(":")[0], self._autocast, enabled=self._autocast is not None)
 
 
-def alternate(measurement: Measurement, ours: Callable[[], object], bare: BarePasses, options: Options) -> Measurement:
+def alternate(
+    measurement: Measurement, ours: Callable[[], object], bare: Callable[[int], object], options: Options
+) -> Measurement:
     """Let the hot path and its bare passes take turns, after one untimed turn of the hot path.
 
     Args:
         measurement: Says how many passes the hot path needs; its times and its memory are filled in.
         ours: One whole run of the hot path.
-        bare: The passes.
+        bare: Makes as many bare passes as it is told.
         options: How many turns, and where.
     """
     ours()
@@ -180,7 +182,7 @@ def alternate(measurement: Measurement, ours: Callable[[], object], bare: BarePa
             (measurement.bare_s, lambda: bare(measurement.passes)),
         ]
         for seconds, run in turns if turn % 2 == 0 else reversed(turns):
-            seconds.append(_timed(run, options.device))
+            seconds.append(timed(run, options.device))
             if run is ours:
                 measurement.peak_memory_mib = max(measurement.peak_memory_mib, _peak_memory_mib(options.device))
     return measurement
@@ -240,7 +242,8 @@ def save(measurements: Sequence[Measurement], options: Options, folder: Path = R
     return path
 
 
-def _timed(run: Callable[[], object], device: str) -> float:
+def timed(run: Callable[[], object], device: str) -> float:
+    """Seconds of one run, the device waited for before and after."""
     _wait(device)
     start = time.perf_counter()
     run()
