@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from roarline.artifacts.files import read_json, write_json
-from roarline.artifacts.tables import write_parquet
+from roarline.artifacts.tables import read_table, write_parquet
 from roarline.errors import ArtifactError
 
 CELL_FILE, PREDICTIONS_FILE = "cell.json", "predictions.parquet"
@@ -86,3 +87,13 @@ def write_predictions(
     """Write ``predictions.parquet``, in the order given."""
     columns = {"sample_id": sample_ids, "label": labels, "predicted": predicted, "correct": correct}
     write_parquet(folder / PREDICTIONS_FILE, columns)
+
+
+def read_correct(path: Path) -> tuple[list[str], np.ndarray]:
+    """Sample ids and how right each prediction is, float64 [N] in [0, 1], from ``predictions.parquet``.
+
+    Raises:
+        ArtifactError: The file is damaged.
+    """
+    table = read_table(path, ("sample_id", "correct"))
+    return table.column("sample_id").to_pylist(), np.asarray(table.column("correct"), dtype=np.float64)

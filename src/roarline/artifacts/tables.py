@@ -34,16 +34,29 @@ def read_parquet(path: Path) -> dict[str, list[Any]]:
     Raises:
         ArtifactError: The file is damaged.
     """
+    table = read_table(path)
+    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> Any:
+    """Read a table, or some of its columns, as a ``pyarrow.Table``, for tables too long for lists.
+
+    Raises:
+        ArtifactError: The file is damaged, or has no such column.
+    """
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path, memory_map=False)
+        table = pyarrow.parquet.read_table(path, columns=columns and list(columns), memory_map=False)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise ArtifactError(
             f"{path}: damaged, can't be read as Parquet ({error}); delete its folder and run again"
         ) from error
-    return {name: table.column(name).to_pylist() for name in table.column_names}
+    missing = sorted(set(columns or ()) - set(table.column_names))
+    if missing:
+        raise ArtifactError(f"{path}: has no column {missing[0]!r} (it has {', '.join(table.column_names)})")
+    return table
 
 
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
