@@ -140,6 +140,9 @@ def explain(
         list[str] | None,
         typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the method; may stand several times."),
     ] = None,
+    unbatched: Annotated[
+        bool, typer.Option("--unbatched", help="Call your own method with one image [1, C, H, W] and one label.")
+    ] = False,
     weights: Annotated[Path | None, typer.Option(help="torchvision:NAME only: a file of weights.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("explanation.png"),
     device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
@@ -148,7 +151,9 @@ def explain(
     """Explain one image in one picture: heat map, overlay, masked image."""
     from roarline.execution import commands
 
-    commands.explain(image, classifier, method, target, param or [], weights, output, device, artifacts)
+    commands.explain(
+        image, classifier, method, target, param or [], weights, output, device, artifacts, batched=not unbatched
+    )
 
 
 @app.command()

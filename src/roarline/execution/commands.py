@@ -176,6 +176,8 @@ def explain(
     output: Path,
     device: str,
     root: Path,
+    *,
+    batched: bool = True,
 ) -> None:
     """`roarline explain`."""
     from roarline.stages import explain as stage
@@ -189,6 +191,7 @@ def explain(
         store=Store(root),
         target=target,
         params=_params(params),
+        batched=batched,
         weights=weights,
         output=output,
         device=device,
