@@ -139,13 +139,10 @@ def summary_columns(recipe: Recipe) -> dict[str, list[Any]]:
     for mode in recipe.modes:
         accuracy, leakage = f"{mode}_accuracy", f"{mode}_leakage"
         rows.append(_row(REFERENCE, accuracy, "removed_fraction=0", 0.95))
-        for setting in (*(f"removed_fraction={fraction:g}" for fraction in recipe.fractions), "mean over fractions"):
+        settings = [f"removed_fraction={fraction:g}" for fraction in recipe.fractions]
+        for setting in [*settings, "mean over fractions"] if len(settings) > 1 else settings:
             rows += _metric_rows(recipe, accuracy, setting)
-            rows += [
-                _row(name, leakage, setting, recipe.leakage.get(name, 0.2))
-                for name in recipe.methods
-                if setting != "mean over fractions"
-            ]
+            rows += _leakage_rows(recipe, leakage, setting)
     for metric in recipe.metrics:
         rows += _metric_rows(recipe, metric, "")
     return {name: [row[name] for row in rows] for name in SUMMARY_COLUMNS}
@@ -177,6 +174,20 @@ def _metric_rows(recipe: Recipe, metric: str, setting: str) -> list[dict[str, An
                 "ci_high": None,
             }
             row["rank"] = None
+        rows.append(row)
+    return rows
+
+
+def _leakage_rows(recipe: Recipe, metric: str, setting: str) -> list[dict[str, Any]]:
+    rows = []
+    for name, component in recipe.methods.items():
+        value = recipe.leakage.get(name, 0.2)
+        row = _row(name, metric, setting, value)
+        if "random" in recipe.methods.values() and component != "random":
+            row |= {
+                "difference_to_random": value - 0.2, "difference_ci_low": value - 0.23,
+                "difference_ci_high": value - 0.17,
+            }  # fmt: skip
         rows.append(row)
     return rows
 

@@ -15,7 +15,9 @@ _METHODS = [
 def test_cells_are_the_summarys_rows_and_baselines_stand_apart():
     scores = scores_from_columns(summary_columns(Recipe()))
     board = build_leaderboard(scores, _METHODS)
-    assert [column.metric for column in board.columns[:2]] == ["roar_accuracy", "kar_accuracy"]
+    assert [column.metric for column in board.columns[:4]] == [
+        "roar_accuracy", "roar_leakage", "kar_accuracy", "kar_leakage",
+    ]  # fmt: skip
     assert {row.method for row in board.methods} == {"integrated_gradients", "gradient"}
     assert {row.method for row in board.baselines} == {"sobel", "random"}
     for row in (*board.methods, *board.baselines):
@@ -39,14 +41,16 @@ def test_arrows_say_the_direction():
     assert arrows["kar_accuracy"] == arrows["lerf"] == arrows["srg"] == arrows["insertion"] == "↑"
 
 
-def test_a_probe_that_has_a_mean_stands_beside_its_score_and_ranks_nothing():
-    columns = summary_columns(Recipe())
-    for row, (metric, setting) in enumerate(zip(columns["metric"], columns["setting"], strict=True)):
-        if (metric, setting) == ("roar_leakage", "removed_fraction=0.9"):
-            columns["setting"][row] = "mean over fractions"
-    board = build_leaderboard(scores_from_columns(columns), _METHODS)
-    assert [column.metric for column in board.columns[:3]] == ["roar_accuracy", "roar_leakage", "kar_accuracy"]
-    assert not board.columns[1].ranked
+def test_a_probe_ranks_nothing():
+    board = build_leaderboard(scores_from_columns(summary_columns(Recipe())), _METHODS)
+    assert [column.metric for column in board.columns if not column.ranked] == ["roar_leakage", "kar_leakage"]
+
+
+def test_a_single_fraction_is_its_own_summary():
+    recipe = Recipe(modes=("roar",), fractions=(0.5,), metrics=())
+    board = build_leaderboard(scores_from_columns(summary_columns(recipe)), _METHODS)
+    assert [column.title for column in board.columns] == ["ROAR accuracy, 50 % removed", "ROAR leakage, 50 % removed"]
+    assert board.methods[0].cells[0] is not None
 
 
 def test_two_settings_of_one_metric_are_two_columns():

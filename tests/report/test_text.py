@@ -70,7 +70,8 @@ def test_the_best_morf_curve_that_is_worse_than_random_under_roar_is_explained_b
     [
         ("worse", 0.75, "shows why", "does not explain"),
         ("worse", 0.2, "does not explain this", "shows why"),
-        ("worse", 0.21, "does not explain this", "shows why"),  # higher, but the intervals overlap
+        ("worse", 0.22, "does not explain this", "shows why"),  # higher than random's 0.2, by less than the interval
+        ("worse", 0.25, "explains a part of this at most", "shows why"),  # ROAR's difference is 0.1
         ("worse", 0.1, "does not explain this", "shows why"),
         ("better", 0.75, "the two agree", "worse than a random ranking"),
         ("undecided", 0.75, "can't tell it from random ranking", "shows why"),
@@ -81,6 +82,27 @@ def test_the_conflict_is_told_only_where_it_is(verdict: str, leakage: float, exp
     said = _passage(_facts(recipe), _CONFLICT)
     assert expected in said
     assert absent not in said
+
+
+def test_a_single_fraction_is_not_called_an_average():
+    recipe = _recipe(verdicts={("roar_accuracy", "ig"): "worse"}, leakage={"ig": 0.75}, fractions=(0.5,))
+    said = _passage(_facts(recipe), _CONFLICT)
+    assert "reach 80.0 % with 50 % of the pixels removed" in said
+    assert "gets 75.0 % right with 50 % of the pixels removed" in said
+    assert "average" not in said
+
+
+def test_a_leak_needs_no_paired_interval_to_be_seen():
+    recipe = _recipe(verdicts={("roar_accuracy", "ig"): "worse"}, leakage={"ig": 0.75, "gradient": 0.23})
+    columns = summary_columns(recipe)
+    for name in ("difference_to_random", "difference_ci_low", "difference_ci_high"):
+        for row, metric in enumerate(columns["metric"]):
+            if metric == "roar_leakage":
+                columns[name][row] = None
+    facts = _facts(recipe, scores=scores_from_columns(columns))
+    found = {name: leak(facts, "roar", name) for name in ("ig", "gradient")}
+    # Intervals are ±0.02 around 0.75, 0.23 and random's 0.2.
+    assert {name: item.clear for name, item in found.items() if item} == {"ig": True, "gradient": False}
 
 
 def test_without_a_probe_the_page_says_that_it_was_not_run():

@@ -58,24 +58,24 @@ class Leak:
 
     Attributes:
         average, random_average: Accuracy of the probe, mean over the fractions that both have.
-        above: At how many fractions the method's interval lies wholly above random's.
+        clear: True where the masks tell more than random's: the paired interval of the mean lies above 0; where the
+            table has none, the two intervals are apart at half of the fractions or more.
         peak_fraction: The fraction with the highest accuracy of the probe, and the scores there.
         peak_accuracy: Accuracy of the network retrained on the images at that fraction.
     """
 
     average: float
     random_average: float
-    above: int
-    fractions: int
+    clear: bool
     peak_fraction: float
     peak_leakage: float
     peak_random_leakage: float
     peak_accuracy: float | None
 
     @property
-    def clear(self) -> bool:
-        """True where the masks tell more than random's at half of the fractions or more, beyond the intervals."""
-        return self.average > self.random_average and 2 * self.above >= self.fractions
+    def excess(self) -> float:
+        """By how much the masks tell more than random's."""
+        return self.average - self.random_average
 
 
 def verdicts(facts: Facts, metric: str) -> dict[Verdict, list[str]]:
@@ -110,13 +110,16 @@ def leak(facts: Facts, mode: str, method: str) -> Leak | None:
         return None
     peak, peak_random = max(pairs, key=lambda pair: pair[0].value or 0.0)
     accuracy = {row.removed_fraction: row.value for row in facts.scores.by_fraction(f"{mode}_accuracy").get(method, [])}
+    apart = [
+        row.ci_low is not None and other.ci_high is not None and row.ci_low > other.ci_high for row, other in pairs
+    ]
+    paired = facts.scores.overall(f"{mode}_leakage").get(method)
     return Leak(
         average=mean(row.value for row, _ in pairs if row.value is not None),
         random_average=mean(other.value for _, other in pairs if other.value is not None),
-        above=sum(
-            row.ci_low is not None and other.ci_high is not None and row.ci_low > other.ci_high for row, other in pairs
-        ),
-        fractions=len(pairs),
+        clear=paired.difference_low > 0
+        if paired is not None and paired.difference_low is not None
+        else 2 * sum(apart) >= len(apart),
         peak_fraction=float(peak.removed_fraction or 0.0),
         peak_leakage=float(peak.value or 0.0),
         peak_random_leakage=float(peak_random.value or 0.0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from roarline.config.metrics import METRICS
+from roarline.report.formatting import fraction_percent
 from roarline.report.scores import MEAN_SETTING, Method, Score, Scores
 
 _TITLES = {
@@ -102,7 +103,10 @@ def _column(metric: str, setting: str, scores: Scores) -> Column:
     row = next(iter(scores.overall(metric, setting).values()))
     arrow = {True: "↑", False: "↓", None: ""}[row.higher_is_better]
     component = METRICS.get(metric)
-    shown = f", {setting}" if setting and setting != MEAN_SETTING else ""
+    if row.removed_fraction is not None:
+        shown = f", {fraction_percent(row.removed_fraction)} removed"
+    else:
+        shown = f", {setting}" if setting and setting != MEAN_SETTING else ""
     return Column(
         metric, setting, f"{metric_title(metric)}{shown}", arrow, component.summary if component else "", row.unit
     )

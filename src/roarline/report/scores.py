@@ -87,9 +87,11 @@ class Scores:
         return sorted(present, key=lambda metric: known.index(metric) if metric in known else len(known))
 
     def settings(self, metric: str) -> list[str]:
-        """Settings of one metric that are no single removed fraction."""
-        rows = [row for row in self.rows if row.metric == metric and row.removed_fraction is None]
-        return list(dict.fromkeys(row.setting for row in rows if row.method != REFERENCE))
+        """Settings that sum a metric up: those that are no single removed fraction; else the only fraction there is."""
+        rows = [row for row in self.rows if row.metric == metric and row.method != REFERENCE]
+        found = list(dict.fromkeys(row.setting for row in rows if row.removed_fraction is None))
+        fractions = list(dict.fromkeys(row.setting for row in rows))
+        return found or (fractions if len(fractions) == 1 else [])
 
     def overall(self, metric: str, setting: str | None = None) -> dict[str, Score]:
         """Method to its row for one metric and setting (default: the metric's first), without the reference."""

@@ -176,8 +176,8 @@ def _conflict(facts: Facts) -> Iterator[str]:
     if row.value is None or random.value is None or row.verdict == "unknown":
         return
     numbers = (
-        f"networks retrained without its most relevant pixels reach {score_text(row.metric, row.value)} on average "
-        f"over the removed fractions, {score_text(row.metric, random.value)} after random removal (difference "
+        f"networks retrained without its most relevant pixels reach {score_text(row.metric, row.value)} "
+        f"{_where(row)}, {score_text(row.metric, random.value)} after random removal (difference "
         f"{difference_text(row.metric, row.difference)} "
         f"{interval_text(row.metric, row.difference_low, row.difference_high)})"
     )
@@ -192,7 +192,7 @@ def _conflict(facts: Facts) -> Iterator[str]:
         yield (
             f"Of the methods that look at the classifier, {_named(top)} has the best MoRF curve{_beaten(facts, top)} "
             f"and yet is worse than a random ranking under ROAR: "
-            f"{numbers}. {_explanation(facts, top.method)}"
+            f"{numbers}. {_explanation(facts, row)}"
         )
     others = [
         name
@@ -203,25 +203,35 @@ def _conflict(facts: Facts) -> Iterator[str]:
         yield f"The same holds for {_list(others)}: better than random by MoRF, worse than random by ROAR."
 
 
-def _explanation(facts: Facts, method: str) -> str:
-    found = leak(facts, "roar", method)
+def _where(row: Score) -> str:
+    if row.removed_fraction is not None:
+        return f"with {fraction_percent(row.removed_fraction)} of the pixels removed"
+    return "on average over the removed fractions"
+
+
+def _explanation(facts: Facts, row: Score) -> str:
+    """Why a method is worse than random under ROAR, as far as the leakage probe tells."""
+    found = leak(facts, "roar", row.method)
     if found is None:
         return "The leakage probe, which could show why, was not run for it."
     numbers = (
         f"a network that sees only which pixels were removed, and not one pixel of the image, gets "
-        f"{percent(found.average)} right on average over the fractions; with random masks it gets "
-        f"{percent(found.random_average)}, and always guessing the most frequent class {percent(facts.chance)}"
+        f"{percent(found.average)} right {_where(row)}; with random masks it gets {percent(found.random_average)}, and "
+        f"always guessing the most frequent class {percent(facts.chance)}"
     )
     if not found.clear:
         return f"The leakage probe does not explain this: {numbers}."
+    if row.difference is None or found.excess < row.difference:
+        return f"The leakage probe explains a part of this at most: {numbers}."
     peak = (
         f" With {fraction_percent(found.peak_fraction)} of the pixels removed the mask alone gives "
         f"{percent(found.peak_leakage)}"
     )
-    peak += f", mask and remaining pixels together {percent(found.peak_accuracy)}." if found.peak_accuracy else "."
+    if found.peak_accuracy is not None:
+        peak += f", mask and remaining pixels together {percent(found.peak_accuracy)}"
     return (
         f"The leakage probe shows why: {numbers}. The shape of the hole tells the class, and the retrained network "
-        f"reads it there (arXiv 2202.00449).{peak}"
+        f"reads it there (arXiv 2202.00449).{peak}."
     )
 
 
