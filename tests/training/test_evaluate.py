@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from roarline.errors import ModelError
 from roarline.training.batches import ResidentSplit
 from roarline.training.evaluate import autocast, evaluate, evaluation_batch
 from roarline.training.losses import make_loss
@@ -49,6 +50,13 @@ def test_the_mode_of_each_module_is_left_as_it_was(split):
     assert model[0].dropout.training
     assert not model[1].training
     assert torch.equal(model[1].running_mean, mean)
+
+
+def test_a_network_that_gives_nan_is_refused(split):
+    broken = ResidentSplit(split.images.clone(), split.labels)
+    broken.images[700, 1, 0, 0] = torch.nan
+    with pytest.raises(ModelError, match="NaN or infinite logits: its training diverged"):
+        evaluate(FirstPixels(), broken)
 
 
 def test_without_a_loss_there_is_none(split):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from roarline.config.experiment import TrainCls
-from roarline.errors import DataError, JobError, UserInputError
+from roarline.errors import DataError, JobError, ModelError, UserInputError
 from roarline.training.batches import ResidentSplit
 from roarline.training.checkpoint import Checkpoint
 from roarline.training.evaluate import evaluate
@@ -235,6 +235,25 @@ def test_a_diverging_loss_names_epoch_step_and_what_to_do():
         JobError, match=r"diverged: loss (nan|inf) in epoch 1, step \d+; lower optimizer.lr \(now 1e\+30\)"
     ):
         train(network(), coloured(70, 0), None, chosen, seed=0)
+
+
+def test_weights_that_broke_in_the_very_last_step_are_found():
+    chosen = settings(optimizer={"name": "sgd", "lr": 1e38}, epochs=1, batch_size=70)
+    with pytest.raises(ModelError, match="NaN or infinite logits"):
+        train(network(), coloured(70, 0), coloured(30, 1), chosen, seed=0)
+
+
+def test_too_little_memory_says_what_to_lower():
+    class Hungry(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, images: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("tried to allocate 2 EiB")
+
+    with pytest.raises(JobError, match="cpu has too little memory for training with batch_size 16; lower it"):
+        train(Hungry(), coloured(70, 0), None, settings(), seed=0)
 
 
 def test_a_loss_that_does_not_go_with_the_labels_is_refused():

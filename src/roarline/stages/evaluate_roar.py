@@ -1,5 +1,10 @@
 """Stage evaluate-roar: remove pixels from every split, train anew, test once. A job is one cell of the grid.
 
+``compat: original`` repeats what the original ROAR code does to a cell: maps are stretched to 256 grey levels before
+they are ranked, removing 0 pixels in mode roar removes all, training images are filled with the mean cut to 8 bits while
+the others get it uncut, and every image went through 8 bits once more. It does not repeat the order of the original's
+unstable sort (``ties: index`` comes closest), its joining of files by folder order, or its lack of a seed.
+
 Shapes: B images of a batch, H × W px.
 """
 
@@ -149,13 +154,13 @@ def _split_ranks(
 
         def rank(places: Tensor) -> Tensor:
             sample_ids = [images.sample_ids[place] for place in places.tolist()]
-            return rank_samples(streamed, sample_ids, images.image_size, how).to(places.device)
+            return rank_samples(streamed, sample_ids, images.image_size, how, context.device)
 
         return rank
 
     def make() -> Tensor:
         with MapsFile(maps.file(MAPS_FILE)) as file:
-            return rank_samples(file, images.sample_ids, images.image_size, how).to(context.device)
+            return rank_samples(file, images.sample_ids, images.image_size, how, context.device)
 
     ranks = _ranks.get((dataset.digest, maps.digest, how, context.device), make)
     return lambda places: ranks.index_select(0, places)

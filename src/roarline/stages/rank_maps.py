@@ -38,7 +38,9 @@ class Ranking:
     seed: int
 
 
-def rank_samples(maps: MapsFile, sample_ids: Sequence[str], image_size: tuple[int, int], how: Ranking) -> Tensor:
+def rank_samples(
+    maps: MapsFile, sample_ids: Sequence[str], image_size: tuple[int, int], how: Ranking, device: str = "cpu"
+) -> Tensor:
     """Ranks of some images, joined by sample id; several targets of an image merge to one ranking.
 
     Args:
@@ -47,7 +49,7 @@ def rank_samples(maps: MapsFile, sample_ids: Sequence[str], image_size: tuple[in
         image_size: (H, W) in px.
 
     Returns:
-        [N, H, W] on the CPU, 0 the most relevant pixel; uint8, int16 or int32, the smallest that also holds H · W.
+        [N, H, W] on the device, 0 the most relevant pixel; uint8, int16 or int32, the smallest that also holds H · W.
 
     Raises:
         ArtifactError: An image has no map, or a map has NaN or infinite values.
@@ -59,18 +61,20 @@ def rank_samples(maps: MapsFile, sample_ids: Sequence[str], image_size: tuple[in
             "a method must return one value a pixel of its input"
         )
     rows = maps.rows_for(sample_ids)
-    ranks = torch.empty((len(rows), *image_size), dtype=_smallest_dtype(image_size[0] * image_size[1]))
+    dtype = _smallest_dtype(image_size[0] * image_size[1])
+    ranks = torch.empty((len(rows), *image_size), dtype=dtype, device=device)
     step = max(1, _CHUNK_BYTES // (8 * image_size[0] * image_size[1]))
     for start in range(0, len(rows), step):
         chunk = rows[start : start + step]
-        merged_BHW = _merged(maps, chunk, how)
+        merged_BHW = _merged(maps, chunk, how, device)
         seeds = [derive_seed(how.seed, "ties", sample_id) for sample_id in sample_ids[start : start + step]]
         ranks[start : start + step] = rank_pixels(merged_BHW, seeds, how.ties)
     return ranks
 
 
-def _merged(maps: MapsFile, rows: Sequence[Sequence[int]], how: Ranking) -> Tensor:
-    values = apply_sign(torch.from_numpy(maps.maps([row for group in rows for row in group])), how.sign)
+def _merged(maps: MapsFile, rows: Sequence[Sequence[int]], how: Ranking, device: str) -> Tensor:
+    stored = torch.from_numpy(maps.maps([row for group in rows for row in group]))
+    values = apply_sign(stored.to(device), how.sign)
     if how.compat == "original":
         values = _stretched(values)
     if values.ndim == 4:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from roarline.errors import ModelError
 from roarline.models.layers import evaluating
 from roarline.training.batches import Split, in_order
 from roarline.training.losses import Loss, correct_share
@@ -43,19 +44,29 @@ def evaluate(model: nn.Module, split: Split, loss: Loss | None = None, precision
         model: Left in the mode it had.
         split: At least one image.
         precision: As ``autocast`` takes it.
+
+    Raises:
+        ModelError: The network gives NaN or infinite logits.
     """
     losses: list[Tensor] = []
     correct: list[Tensor] = []
     predicted: list[Tensor] = []
+    finite: list[Tensor] = []
     sizes: list[int] = []
     with evaluating(model), torch.inference_mode(), autocast(split.labels.device, precision):
         for images, labels in in_order(split, evaluation_batch(split)):
             logits = model(images).float()
             if loss is not None:
                 losses.append(loss(logits, labels))
+            finite.append(logits.isfinite().all())
             correct.append(correct_share(logits, labels))
             predicted.append(logits.argmax(1))
             sizes.append(labels.shape[0])
+    if not bool(torch.stack(finite).all()):
+        raise ModelError(
+            "the network gives NaN or infinite logits: its training diverged (lower optimizer.lr), or the weights that "
+            "were loaded are broken"
+        )
     correct_N = torch.cat(correct).cpu().clone()
     mean_loss: float | None = None
     if losses:

@@ -90,7 +90,8 @@ def train(
 
     Raises:
         DataError: There are fewer than 2 training images.
-        JobError: The loss became NaN or infinite.
+        JobError: The loss became NaN or infinite, or the device has too little memory.
+        ModelError: The network gives NaN or infinite logits for validation images.
         UserInputError: The loss doesn't go with the labels.
     """
     count = train_split.labels.shape[0]
@@ -99,7 +100,12 @@ def train(
     run = _Run(model, train_split, settings, seed, progress)
     done = run.restore(checkpoint) if checkpoint else 0
     for epoch in range(done + 1, settings.epochs + 1):
-        run.epoch(epoch, validation_split)
+        try:
+            run.epoch(epoch, validation_split)
+        except torch.OutOfMemoryError as error:
+            raise JobError(
+                f"{run.device} has too little memory for training with batch_size {settings.batch_size}; lower it"
+            ) from error
         if checkpoint and checkpoint.due and epoch < settings.epochs:
             checkpoint.save(run.state(epoch))
     model.load_state_dict(run.best_state)
