@@ -53,7 +53,7 @@ CASES = (
     Case("small_cnn", {"width": 16}, 8, 64, images=1088, epochs=10),
 )
 QUICK_CASES = (
-    Case("resnet8", {}, 32, 32, images=64, epochs=1),
+    Case("resnet8", {}, 32, 8, images=16, epochs=1),
     Case("small_cnn", {"width": 16}, 8, 64, images=128, epochs=1),
 )
 

@@ -1,9 +1,9 @@
 """Stage evaluate-roar: remove pixels from every split, train anew, test once. A job is one cell of the grid.
 
 ``compat: original`` repeats what the original ROAR code does to a cell: maps are stretched to 256 grey levels before
-they are ranked, removing 0 pixels in mode roar removes all, training images are filled with the mean cut to 8 bits while
-the others get it uncut, and every image went through 8 bits once more. It does not repeat the order of the original's
-unstable sort (``ties: index`` comes closest), its joining of files by folder order, or its lack of a seed.
+they are ranked, removing 0 pixels in mode roar removes all, training images are filled with the mean cut to 8 bits and
+the others with the mean uncut, and every image went through 8 bits once more. It does not repeat the order of the
+original's unstable sort (``ties: index`` comes closest), its joining of files by folder order, or its lack of a seed.
 
 Shapes: B images of a batch, H × W px.
 """
