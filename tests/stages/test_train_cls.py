@@ -1,19 +1,25 @@
 """The classifier artifact: trained or loaded, its card, what goes wrong."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from roarline.artifacts.classifier import CARD_FILE, CURVE_COLUMNS, CURVE_FILE, WEIGHTS_FILE, ClassifierCard
+from roarline.artifacts.dataset import DatasetContent
 from roarline.artifacts.files import file_sha256
-from roarline.artifacts.store import Artifact
+from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import read_csv
 from roarline.errors import DataError, JobError, ModelError
 from roarline.models.build import build
 from roarline.models.load import load_classifier
+from roarline.stages import splits
 from roarline.training import checkpoint
-from tests.stages.toy_retraining import COUNTS, TRAINING, Toy, new_toy
+from tests.stages.toy_retraining import COUNTS, SIDE, TRAINING, Toy, new_toy, toy_content
 from tests.stages.watching_network import MODEL, SEEN
 
 
@@ -133,6 +139,42 @@ def test_several_labels_an_image(tmp_path):
     assert card.multi_label
     share = float(np.mean(toy.content.labels[toy.rows("test")] == 0))
     assert card.test_accuracy > max(share, 1 - share) + 0.1  # better than always saying no, or always yes
+
+
+def indexed(content: DatasetContent, folder: Path) -> DatasetContent:
+    """The same images as PNG files that the data set lists."""
+    folder.mkdir()
+    for name, image in zip(content.sample_ids, content.images, strict=True):
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{name.replace('/', '-')}.png")
+    files = [f"{name.replace('/', '-')}.png" for name in content.sample_ids]
+    paths = [folder / name for name in files]
+    return dataclasses.replace(
+        content, images=None, crop_px=SIDE, image_size=(SIDE, SIDE), files=files, file_offset=np.full(len(files), -1),
+        file_size=np.array([path.stat().st_size for path in paths]), file_sha256=[file_sha256(path) for path in paths],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", [2**30, 100])
+def test_images_in_files_give_the_same_classifier_as_packed_ones(tmp_path, monkeypatch, limit):
+    """Resident, and read while the step before computes."""
+    packed = new_toy(tmp_path / "packed", channels=3)
+    expected = packed.run(packed.classifier()).digest
+    monkeypatch.setattr(splits, "_RESIDENT_BYTES_CPU", limit)
+    toy = Toy(Store(tmp_path / "indexed"), indexed(packed.content, tmp_path / "raw"))
+    assert toy.run(toy.classifier(local={"root": str(tmp_path / "raw")})).digest == expected
+
+
+@pytest.mark.parametrize("limit", [2**30, 100])
+def test_an_unreadable_image_is_named_and_nothing_is_published(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(splits, "_RESIDENT_BYTES_CPU", limit)
+    content = toy_content(channels=3)
+    toy = Toy(Store(tmp_path / "artifacts"), indexed(content, tmp_path / "raw"))
+    broken = tmp_path / "raw" / f"toy-{toy.rows('train')[30]:04d}.png"
+    broken.write_bytes(broken.read_bytes()[:50])
+    job = toy.classifier(local={"root": str(tmp_path / "raw")})
+    with pytest.raises(DataError, match=broken.name):
+        toy.run(job)
+    assert not toy.store.exists(job.stage, job.key)
 
 
 def test_without_a_training_split_there_is_nothing_to_train_on(tmp_path):

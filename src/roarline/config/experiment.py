@@ -96,8 +96,10 @@ class TrainCls(Section):
     optimizer: Optimizer = Optimizer()
     scheduler: Scheduler = Scheduler()
     augmentation: Augmentation = Augmentation()
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    channels_last: bool = False
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="mixed precision; on a CPU float16 computes in float32"
+    )
+    channels_last: bool = Field(False, description="memory format of images and weights; often faster for convolutions")
     threads: Threads = 2
 
 

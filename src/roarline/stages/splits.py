@@ -112,7 +112,8 @@ class SplitImages:
             return ResidentSplit(altered, self.labels)
 
         def prepare(stored: Tensor, places: Tensor) -> Tensor:
-            inputs = normalise(stored, self.normalization.mean, self.normalization.std)
+            # decoded files may come in another memory format, for which convolutions round differently
+            inputs = normalise(stored.contiguous(), self.normalization.mean, self.normalization.std)
             return alter(inputs, places) if alter else inputs
 
         if self.stored is not None:
