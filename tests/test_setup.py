@@ -327,6 +327,15 @@ def test_a_stage_task_calls_its_stage(project: Clone, task: str, stage: str) -> 
     assert run_task(project, task, "CONFIG=a.yaml").stdout == f"[{stage}][a.yaml]"
 
 
+def test_the_gallery_is_named_by_its_address(project: Clone) -> None:
+    program = project.root / ".venv/bin/roarline"
+    program.write_text('#!/bin/sh\necho first\necho "report: artifacts/experiments/a/report/index.html"\n')
+    lines = run_task(project, "gallery", "CONFIG=a.yaml").stdout.splitlines()
+    assert lines == ["first", f"gallery: file://{project.root}/artifacts/experiments/a/report/index.html#gallery"]
+    program.write_text("#!/bin/sh\nexit 2\n")
+    assert run_task(project, "gallery", "CONFIG=a.yaml").returncode == 2
+
+
 def test_a_missing_config_is_asked_for_and_never_guessed(project: Clone) -> None:
     done = run_task(project, "train-cls")
     assert "task train-cls CONFIG=configs/digits.yaml" in done.stderr
