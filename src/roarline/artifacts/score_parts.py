@@ -70,7 +70,7 @@ class ScoreParts:
     def _load(self, index: int) -> np.ndarray | None:
         span = self.spans[index]
         try:
-            with np.load(self._paths[index], allow_pickle=False) as file:
+            with self._paths[index].open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 outputs: np.ndarray = file["outputs"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None

@@ -53,9 +53,6 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Any:
         raise ArtifactError(
             f"{path}: damaged, can't be read as Parquet ({error}); delete its folder and run again"
         ) from error
-    missing = sorted(set(columns or ()) - set(table.column_names))
-    if missing:
-        raise ArtifactError(f"{path}: has no column {missing[0]!r} (it has {', '.join(table.column_names)})")
     return table
 
 
