@@ -28,7 +28,7 @@ evaluate-roar: {fractions: [0.5], modes: [roar], repeats: 2}
 evaluate-perturbation: {metrics: [morf, lerf, srg, insertion], steps: 4, fractions: [0.0, 0.5, 1.0], threads: 1}
 aggregate-scores: {resamples: 200}
 report: {gallery_images: 2}
-runtime: {device: cpu, workers: 2}
+runtime: {device: cpu, workers: 1}
 """
 
 

@@ -32,7 +32,7 @@ def interrupt(program: Program, config: str, rng: random.Random, *, kills: int, 
     """Kill the program, its workers, or both, at random instants until it was killed often enough, then let it end."""
     done = 0
     while done < kills:
-        process = program.start("run", config)
+        process = program.start("run", config, "--set", "runtime.workers=2")
         time.sleep(rng.uniform(0.3, longest_s))
         if process.poll() is not None:  # finished before the instant came: start again from nothing
             process.communicate()
