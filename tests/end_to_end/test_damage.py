@@ -49,7 +49,7 @@ def test_flipped_byte_in_any_file_of_any_artifact_is_found_by_verify(finished: P
         ("train-cls", "weights.safetensors", "extract-attribution-maps"),
         ("extract-attribution-maps", "maps.h5", "evaluate-perturbation"),
         ("evaluate-perturbation", "scores.parquet", "aggregate-scores"),
-        ("evaluate-roar", "cell.json", "aggregate-scores"),
+        ("evaluate-roar", "predictions.parquet", "aggregate-scores"),
         ("aggregate-scores", "scores.parquet", "report"),
     ],
 )
