@@ -84,6 +84,16 @@ def test_the_conflict_is_told_only_where_it_is(verdict: str, leakage: float, exp
     assert absent not in said
 
 
+@pytest.mark.parametrize(
+    ("verdict", "leakage", "warns"),
+    [("worse", 0.75, True), ("worse", 0.25, False), ("worse", 0.2, False), ("undecided", 0.75, False)],
+)
+def test_the_first_paragraph_warns_where_the_masks_explain_the_failure(verdict: str, leakage: float, warns: bool):
+    recipe = _recipe(verdicts={("roar_accuracy", "ig"): verdict}, leakage={"ig": leakage})
+    warning = f"tell the class in {percent(leakage)} of the cases (random masks: 20.0 %)"
+    assert (warning in answer(_facts(recipe))) == warns
+
+
 def test_a_single_fraction_is_not_called_an_average():
     recipe = _recipe(verdicts={("roar_accuracy", "ig"): "worse"}, leakage={"ig": 0.75}, fractions=(0.5,))
     said = _passage(_facts(recipe), _CONFLICT)

@@ -60,7 +60,6 @@ class Content:
         settings: (name, value) pairs in words: what the experiment asked for.
         retraining: Mode (``roar``, ``kar``) to its panels: accuracy, leakage.
         removed_fraction: Share of pixels removed in the gallery's masked images.
-        notes: What was left out and why, e.g. a gallery without images.
     """
 
     title: str

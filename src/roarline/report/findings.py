@@ -72,10 +72,9 @@ class Leak:
     peak_random_leakage: float
     peak_accuracy: float | None
 
-    @property
-    def excess(self) -> float:
-        """By how much the masks tell more than random's."""
-        return self.average - self.random_average
+    def explains(self, row: Score) -> bool:
+        """True where the masks tell more than random's by at least the accuracy that the method is worse by."""
+        return self.clear and row.difference is not None and self.average - self.random_average >= row.difference
 
 
 def verdicts(facts: Facts, metric: str) -> dict[Verdict, list[str]]:

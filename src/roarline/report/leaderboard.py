@@ -35,7 +35,6 @@ class Column:
     Attributes:
         arrow: ``↑`` higher is better, ``↓`` lower is better, empty where neither.
         summary: What it measures, in one line.
-        ranked: False for the leakage probe, which ranks nothing.
     """
 
     metric: str
@@ -47,7 +46,7 @@ class Column:
 
     @property
     def ranked(self) -> bool:
-        """True where the metric has a direction."""
+        """True where the metric has a direction; the leakage probe has none."""
         return bool(self.arrow)
 
 
@@ -68,14 +67,6 @@ class Leaderboard:
     columns: tuple[Column, ...]
     methods: tuple[Row, ...]
     baselines: tuple[Row, ...]
-
-    def best(self, column: int) -> str | None:
-        """Name of the method with rank 1 in a column; where several share it, the first."""
-        for row in (*self.methods, *self.baselines):
-            cell = row.cells[column]
-            if cell is not None and cell.rank == 1:
-                return row.method
-        return None
 
 
 def build_leaderboard(scores: Scores, methods: list[Method]) -> Leaderboard:

@@ -16,6 +16,7 @@ from roarline.report.provenance import Provenance
 
 _ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
 _NAME = re.compile(r"`([^`]+)`")
+_QUANTITY = re.compile(r"(?<=\d) (?=%|pp\b)")
 
 
 def render(content: Content, provenance: Provenance, figures: Mapping[str, bytes]) -> str:
@@ -59,8 +60,9 @@ def render(content: Content, provenance: Provenance, figures: Mapping[str, bytes
 
 
 def rich(text: str) -> Markup:
-    """Escape a sentence, then set `names` as code and link arXiv numbers."""
-    marked = _NAME.sub(r"<code>\1</code>", str(escape(text)))
+    """Escape a sentence, then set `names` as code, link arXiv numbers, and keep numbers with their units."""
+    marked = _QUANTITY.sub("&nbsp;", str(escape(text)))
+    marked = _NAME.sub(r"<code>\1</code>", marked)
     return Markup(_ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">arXiv&nbsp;\1</a>', marked))
 
 

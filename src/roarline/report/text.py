@@ -19,6 +19,7 @@ from roarline.report.findings import (
     verdicts,
 )
 from roarline.report.formatting import difference_text, fraction_percent, interval_text, join, percent, score_text
+from roarline.report.glossary import definitions, limits
 from roarline.report.leaderboard import metric_title
 from roarline.report.scores import Score
 
@@ -50,20 +51,35 @@ def answer(facts: Facts) -> str:
         )
         if metric == "roar_accuracy" and (counted := _counted(facts, metric)):
             sentences.append(f"{_capital(counted)} ({_level(facts)} intervals of the paired difference).")
+    sentences += _warning(facts)
     return " ".join(sentences)
+
+
+def _warning(facts: Facts) -> Iterator[str]:
+    """Why a good MoRF curve and a bad ROAR score go together, where the probe explains it."""
+    top = best(facts, "morf", facts.real)
+    row = facts.scores.overall("roar_accuracy").get(top.method) if top else None
+    found = leak(facts, "roar", row.method) if row else None
+    if row is None or found is None or row.verdict != "worse" or not found.explains(row):
+        return
+    yield (
+        f"That `{row.method}` is worse than random under ROAR has a reason: its removal masks alone, "
+        f"without one pixel of the image, tell the class in {percent(found.average)} of the cases "
+        f"(random masks: {percent(found.random_average)}), and a retrained network reads them."
+    )
 
 
 def passages(facts: Facts) -> list[Passage]:
     """The section "What this means"; a passage without a sentence is left out."""
     parts = [
-        Passage("How to read the scores", tuple(_definitions(facts))),
+        Passage("How to read the scores", tuple(definitions(facts))),
         _verdict_passage(facts),
         Passage("A good curve without retraining, and with it", tuple(_conflict(facts))),
         Passage("What the masks give away", tuple(_leakage(facts))),
         Passage("What needs no look into the classifier", tuple(_baselines(facts))),
         Passage("Do the tests agree?", tuple(_agreement(facts))),
         _certainty_passage(facts),
-        Passage("What each test can and can't say", tuple(_limits(facts))),
+        Passage("What each test can and can't say", tuple(limits(facts))),
     ]
     return [passage for passage in parts if passage.paragraphs or passage.items]
 
@@ -117,37 +133,6 @@ def _counted(facts: Facts, metric: str) -> str:
         if names
     ]
     return "; ".join(words)
-
-
-def _definitions(facts: Facts) -> Iterator[str]:
-    if facts.has("roar_accuracy"):
-        yield (
-            "ROAR, remove and retrain (arXiv 1806.10758): the pixels that a method calls most relevant are replaced in "
-            "all images, and a new network is trained on what is left. If the method found what matters, the new "
-            "network does badly: lower accuracy is better."
-        )
-    if facts.has("kar_accuracy"):
-        yield (
-            "KAR, keep and retrain, removes the least relevant pixels instead. What is kept should be enough to "
-            "recognise the class: higher accuracy is better."
-        )
-    if facts.has("morf") or facts.has("lerf"):
-        yield (
-            "MoRF and LeRF (arXiv 1509.06321) retrain nothing: they show the classifier itself images from which the "
-            "most (MoRF) or least (LeRF) relevant pixels vanish step by step, and take the area under its score. Lower "
-            "is better for MoRF, higher for LeRF"
-            + ("; SRG is LeRF minus MoRF, higher is better (arXiv 2401.06654)." if facts.has("srg") else ".")
-        )
-    if facts.has("insertion") or facts.has("deletion"):
-        yield (
-            "Insertion and deletion (arXiv 1806.07421) do the same in fine steps, most relevant pixels first: "
-            "insertion reveals them on a degraded image (higher is better), deletion takes them away (lower is better)."
-        )
-    if facts.has("morf_deviation") or facts.has("lerf_deviation"):
-        yield (
-            "The deviations are the relative change of the probability at the removed fractions: high for the most "
-            "relevant pixels (MoRF), low for the least relevant (LeRF)."
-        )
 
 
 def _verdict_passage(facts: Facts) -> Passage:
@@ -221,7 +206,7 @@ def _explanation(facts: Facts, row: Score) -> str:
     )
     if not found.clear:
         return f"The leakage probe does not explain this: {numbers}."
-    if row.difference is None or found.excess < row.difference:
+    if not found.explains(row):
         return f"The leakage probe explains a part of this at most: {numbers}."
     peak = (
         f" With {fraction_percent(found.peak_fraction)} of the pixels removed the mask alone gives "
@@ -314,30 +299,6 @@ def _repeats(facts: Facts) -> Iterator[str]:
         yield (
             f"Every cell of ROAR and KAR was trained {facts.repeats} times; the original work used 5 "
             "(arXiv 1806.10758), and so few repeats make the intervals themselves uncertain."
-        )
-
-
-def _limits(facts: Facts) -> Iterator[str]:
-    if facts.has("roar_accuracy") or facts.has("kar_accuracy"):
-        yield (
-            "ROAR and KAR retrain, so they say where information about the class lies for networks of this kind, not "
-            "what this one trained network looks at. A method that is faithful to the network can still score badly "
-            "where other pixels, or the shape of the hole, hold the same information. Smooth and blurry maps are known "
-            "to fare well (arXiv 2304.13836)."
-        )
-        reference, random = facts.scores.reference("roar_accuracy"), facts.scores.by_fraction("roar_accuracy")
-        rows = random.get(facts.random or "", [])
-        if reference is not None and reference.value is not None and rows and rows[-1].value is not None:
-            last = rows[-1]
-            yield (
-                f"Random is no low bar to measure against: with {fraction_percent(last.removed_fraction or 0.0)} of "
-                f"the pixels removed at random, retrained networks still reach {percent(last.value or 0.0)}; with "
-                f"nothing removed {percent(reference.value)}, by guessing {percent(facts.chance)}."
-            )
-    if any(facts.has(metric) for metric in ("morf", "lerf", "insertion", "deletion")):
-        yield (
-            "MoRF, LeRF, insertion and deletion ask this very network, but with images unlike any it was trained on: a "
-            "falling score may mean that the pixels mattered, or only that holes confuse the network."
         )
 
 

@@ -24,7 +24,7 @@ from roarline.report import gallery, page, plots, text
 from roarline.report.bands import mean_line
 from roarline.report.content import ClassifierFacts, Content, Failure, as_json
 from roarline.report.findings import RANDOM_COMPONENT, Facts
-from roarline.report.formatting import fraction_percent, percent
+from roarline.report.formatting import percent
 from roarline.report.leaderboard import build_leaderboard
 from roarline.report.palette import line_styles
 from roarline.report.panels import (
@@ -140,7 +140,7 @@ def _settings(parameters: Mapping[str, Any], facts: Facts) -> Iterator[tuple[str
         yield "Its test accuracy", percent(facts.test_accuracy)
     yield "Methods", f"{len(facts.real)} and {len(facts.methods) - len(facts.real)} baselines"
     if roar := parameters["evaluate_roar"]:
-        yield "Removed and retrained at", ", ".join(fraction_percent(value) for value in roar["fractions"])
+        yield "Removed and retrained at", ", ".join(f"{100 * value:g}" for value in roar["fractions"]) + " %"
         yield "Retrainings a cell", f"{roar['repeats']}, fill {roar['fill']}"
     if perturbation := parameters["evaluate_perturbation"]:
         steps = len(perturbation["fractions"])

@@ -1,0 +1,76 @@
+"""Sentences that explain the tests themselves; those that name numbers read them off the summary.
+
+Markup as in ``text``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from roarline.report.findings import Facts
+from roarline.report.formatting import fraction_percent, join, percent
+
+
+def definitions(facts: Facts) -> Iterator[str]:
+    """What each test that was run does, and which direction is good."""
+    if facts.has("roar_accuracy"):
+        yield (
+            "ROAR, remove and retrain (arXiv 1806.10758): the pixels that a method calls most relevant are replaced in "
+            "all images, and a new network is trained on what is left. If the method found what matters, the new "
+            "network does badly: lower accuracy is better."
+        )
+    if facts.has("kar_accuracy"):
+        yield (
+            "KAR, keep and retrain, removes the least relevant pixels instead. What is kept should be enough to "
+            "recognise the class: higher accuracy is better."
+        )
+    if facts.has("morf") or facts.has("lerf"):
+        yield (
+            "MoRF and LeRF (arXiv 1509.06321) retrain nothing: they show the classifier itself images from which the "
+            "most (MoRF) or least (LeRF) relevant pixels vanish step by step, and take the area under its score. Lower "
+            "is better for MoRF, higher for LeRF"
+            + ("; SRG is LeRF minus MoRF, higher is better (arXiv 2401.06654)." if facts.has("srg") else ".")
+        )
+    if facts.has("insertion") or facts.has("deletion"):
+        yield (
+            "Insertion and deletion (arXiv 1806.07421) do the same in fine steps, most relevant pixels first: "
+            "insertion reveals them on a degraded image (higher is better), deletion takes them away (lower is better)."
+        )
+    if facts.has("morf_deviation") or facts.has("lerf_deviation"):
+        yield (
+            "The deviations are the relative change of the probability at the removed fractions: high for the most "
+            "relevant pixels (MoRF), low for the least relevant (LeRF)."
+        )
+
+
+def limits(facts: Facts) -> Iterator[str]:
+    """What each test that was run can and can't say."""
+    if facts.has("roar_accuracy") or facts.has("kar_accuracy"):
+        yield (
+            "ROAR and KAR retrain, so they say where information about the class lies for networks of this kind, not "
+            "what this one trained network looks at. A method that is faithful to the network can still score badly "
+            "where other pixels, or the shape of the hole, hold the same information. Smooth and blurry maps are known "
+            "to fare well (arXiv 2304.13836)."
+        )
+        yield from _yardstick(facts)
+    if any(facts.has(metric) for metric in ("morf", "lerf", "insertion", "deletion")):
+        yield (
+            "MoRF, LeRF, insertion and deletion ask this very network, but with images unlike any it was trained on: a "
+            "falling score may mean that the pixels mattered, or only that holes confuse the network."
+        )
+
+
+def _yardstick(facts: Facts) -> Iterator[str]:
+    """What random removal costs, from the lowest to the highest fraction."""
+    reference = facts.scores.reference("roar_accuracy")
+    rows = facts.scores.by_fraction("roar_accuracy").get(facts.random or "", [])
+    if reference is None or not rows:
+        return
+    points = [
+        f"{percent(row.value or 0.0)} with {fraction_percent(row.removed_fraction or 0.0)}"
+        for row in ([rows[0], rows[-1]] if len(rows) > 1 else rows)
+    ]
+    yield (
+        f"Random removal is the yardstick: retrained networks reach {join(points)} of the pixels removed at random; "
+        f"with nothing removed they reach {percent(reference.value or 0.0)}, and guessing gets {percent(facts.chance)}."
+    )
