@@ -199,3 +199,21 @@ def test_parity_with_the_original_lerf_deviation(compat: str) -> None:
         torch.testing.assert_close(
             deviation, torch.from_numpy(golden["out_deviation"][0, :, last]), rtol=1e-4, atol=1e-4
         )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_outputs_are_close_on_a_gpu() -> None:
+    """float32 on both, TF32 off: only the order of sums differs."""
+    golden = load("r_causal_metric")
+    net, images = tiny_net(golden), torch.from_numpy(golden["in_images"])
+    ranks = rank_pixels(torch.from_numpy(golden["in_explanations"]), [1, 2, 3, 4])
+    altered = altered_images(curves_for(["srg", "insertion"], **settings()), 28 * 28)
+    fills = {"mean": torch.zeros(1, 3, 1, 1), "blur": images.flip(3)}
+    targets = torch.tensor([0, 4, 2, 1])
+    expected = target_outputs(net, images, ranks, targets, altered, fills, batch_size=8)
+    on_gpu = target_outputs(
+        net.cuda(), images.cuda(), ranks.cuda(), targets.cuda(), altered,
+        {name: fill.cuda() for name, fill in fills.items()}, batch_size=64,
+    )  # fmt: skip
+    torch.testing.assert_close(on_gpu.probabilities.cpu(), expected.probabilities, rtol=1e-4, atol=1e-5)

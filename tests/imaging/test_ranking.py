@@ -168,3 +168,13 @@ def test_arguments_stay_unchanged() -> None:
     kept = maps.clone()
     rank_pixels(maps, [1])
     assert torch.equal(maps.view(torch.int32), kept.view(torch.int32))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_ranks_are_the_same_on_a_gpu() -> None:
+    maps = torch.randn(5, 33, 17, generator=torch.Generator().manual_seed(0))
+    maps[:, ::2] = maps[:, ::2].clamp_min(0)  # ties, as after a ReLU
+    for ties in ("random", "index"):
+        expected = rank_pixels(maps, seeds_for(5), ties=ties)
+        assert torch.equal(rank_pixels(maps.cuda(), seeds_for(5), ties=ties).cpu(), expected)
