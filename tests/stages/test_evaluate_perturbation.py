@@ -19,6 +19,7 @@ from roarline.config.experiment import EvaluatePerturbation
 from roarline.data.loading import normalise
 from roarline.errors import ArtifactError, DataError, MethodError, ModelError
 from roarline.execution.run_job import run_job
+from roarline.imaging.ranking import rank_pixels
 from roarline.imaging.smoothing import gaussian_blur
 from roarline.models.load import load_classifier
 from roarline.stages import evaluate_perturbation as stage
@@ -412,3 +413,25 @@ def test_mixed_precision_is_close(store: Store, inputs: dict[str, Artifact]) -> 
     full, mixed = evaluate(store, inputs), evaluate(store, inputs, precision="bfloat16")
     assert full.digest != mixed.digest
     np.testing.assert_allclose(values(mixed, "morf"), values(full, "morf"), atol=0.02)
+
+
+def test_no_more_than_a_part_is_ever_held_and_ranks_are_computed_once(
+    store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked: list[int] = []
+
+    def counting(maps: Tensor, *arguments: Any) -> Tensor:
+        ranked.append(len(maps))
+        return rank_pixels(maps, *arguments)
+
+    monkeypatch.setattr(stage, "rows_per_part", lambda height, width: 5)
+    monkeypatch.setattr(stage, "rank_pixels", counting)
+    evaluate(store, inputs)
+    assert ranked == [5, 5, 2]
+
+
+def test_parts_shrink_as_images_grow() -> None:
+    assert stage.rows_per_part(8, 8) == 4096
+    assert stage.rows_per_part(32, 32) == 4096
+    assert stage.rows_per_part(224, 224) == 83
+    assert stage.rows_per_part(2000, 3000) == 64
