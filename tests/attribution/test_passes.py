@@ -35,7 +35,7 @@ def test_choose_targets_keeps_given_classes_and_fills_in_predicted_ones():
 
 def test_gradients_come_back_to_the_image_they_belong_to(linear, monkeypatch):
     """Each image has its own target, so that a mix-up shows as another class's weight."""
-    monkeypatch.setattr(passes, "_CPU_PASS_PX", 4 * 64)
+    monkeypatch.setattr(passes, "_CPU_KEPT_PASS_PX", 4 * 64)
     images, targets = torch.zeros(5, 3, 8, 8).double(), torch.tensor([4, 0, 2, 1, 3])
     got = {}
     passes.accumulate_passes(

@@ -54,7 +54,7 @@ def user_method(name):
 
 def small_parts(monkeypatch, rows=4, batch=2):
     monkeypatch.setattr(stage, "rows_per_part", lambda height, width: rows)
-    monkeypatch.setattr(stage, "pass_size", lambda height, width, device: batch)
+    monkeypatch.setattr(stage, "pass_size", lambda height, width, device, **_: batch)
 
 
 def test_file_holds_maps_targets_logits_and_where_they_come_from(store, inputs):
@@ -289,7 +289,9 @@ def test_parts_hold_whole_batches_at_every_size():
     """Else a batch, and so a map's last bits, would depend on where a run was interrupted."""
     for side in (8, 28, 32, 64, 96, 224, 299, 512, 1024, 4000):
         for device in ("cpu", "cuda"):
-            assert stage.rows_per_part(side, side) % stage.pass_size(side, side, torch.device(device)) == 0
+            for kept in (True, False):
+                batch = stage.pass_size(side, side, torch.device(device), keeps_activations=kept)
+                assert stage.rows_per_part(side, side) % batch == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux to measure peak memory")

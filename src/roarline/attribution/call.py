@@ -39,6 +39,7 @@ class MethodCall:
         name: Named in every message.
         builtin: True for a line of the table: it may take ``seeds``.
         one_pass: Its one forward pass is of the unchanged images: it takes -1 as a target, and logits come with it.
+        keeps_activations: Its passes are recorded for a backward pass to the input.
     """
 
     name: str
@@ -47,6 +48,7 @@ class MethodCall:
     batched: bool = True
     builtin: bool = False
     one_pass: bool = False
+    keeps_activations: bool = True
 
     @cached_property
     def seeded(self) -> bool:
@@ -71,7 +73,10 @@ def find_method(method: str, params: Mapping[str, Any], *, batched: bool = True)
     """
     if method in METHODS:
         component = METHODS[method]
-        return MethodCall(method, component.load(), params, builtin=True, one_pass=component.one_pass)
+        return MethodCall(
+            method, component.load(), params, builtin=True, one_pass=component.one_pass,
+            keeps_activations=component.keeps_activations,
+        )  # fmt: skip
     return MethodCall(method, load_object(method), params, batched=batched)
 
 

@@ -62,6 +62,7 @@ class MethodComponent(Component):
         sign: Default reading of the values where pixels are ranked.
         one_pass: Its only forward pass is of the unchanged images: it takes -1 as a target ("the predicted class"), and
             the logits come with the map.
+        keeps_activations: Its passes are recorded for a backward pass to the input; False lets more images into one.
         baseline: True for a control that rides along in every table.
     """
 
@@ -70,6 +71,7 @@ class MethodComponent(Component):
     sign: Sign = "signed"
     needs_layer: bool = False
     one_pass: bool = False
+    keeps_activations: bool = True
     baseline: bool = False
 
 

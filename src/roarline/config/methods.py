@@ -57,6 +57,7 @@ METHODS: dict[str, MethodComponent] = {
         "Uniform noise, fixed for each image",
         "control of Hooker et al. 2019",
         passes="0",
+        keeps_activations=False,
         baseline=True,
     ),
     "constant": MethodComponent(
@@ -65,6 +66,7 @@ METHODS: dict[str, MethodComponent] = {
         "The same value everywhere",
         "control",
         passes="0",
+        keeps_activations=False,
         baseline=True,
     ),
     "centre_gaussian": MethodComponent(
@@ -73,6 +75,7 @@ METHODS: dict[str, MethodComponent] = {
         "A Gaussian at the image's centre",
         "control",
         passes="0",
+        keeps_activations=False,
         baseline=True,
     ),
     "sobel": MethodComponent(
@@ -81,6 +84,7 @@ METHODS: dict[str, MethodComponent] = {
         "Edge strength of the image itself",
         "control of Hooker et al. 2019",
         passes="0",
+        keeps_activations=False,
         baseline=True,
     ),
     "gradient": MethodComponent(
@@ -144,6 +148,7 @@ METHODS: dict[str, MethodComponent] = {
         "Activations weighted by their pooled gradients",
         "Selvaraju et al. 2017, arXiv 1610.02391",
         passes="1 forward + 1 backward to the layer",
+        keeps_activations=False,
         needs_layer=True,
         one_pass=True,
     ),

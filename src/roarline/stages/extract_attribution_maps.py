@@ -178,7 +178,8 @@ class Extraction:
         ids = reader.dataset.sample_ids
         previous: tuple[Attribution, list[str]] | None = None
         start = 0
-        for image_rows, pixels in reader.batches(rows.images, pass_size(*size, self.device)):
+        batch = pass_size(*size, self.device, keeps_activations=self.method.keeps_activations)
+        for image_rows, pixels in reader.batches(rows.images, batch):
             stop = start + len(image_rows)
             sample_ids = [ids[row] for row in image_rows]
             launched = self.launch(pixels, rows.targets[start:stop], sample_ids)
