@@ -1,0 +1,34 @@
+"""The benchmark of evaluate-perturbation measures what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from benchmarks.harness import Options, network
+from benchmarks.perturbation import _Run, measure
+from roarline.artifacts.tables import SCORES_FILE, read_parquet
+from roarline.config.experiment import EvaluatePerturbation
+
+SMALL = Options(quick=True, threads=1, networks=("squeezenet1_1",), input_px=32)
+
+
+def test_a_quick_run_gives_a_ratio_for_each_network() -> None:
+    (measurement,) = measure(SMALL)
+    assert (measurement.hot_path, measurement.network) == ("perturbation", "squeezenet1_1")
+    assert measurement.efficiency > 0
+    assert measurement.pass_kind == "forward"
+
+
+def test_passes_are_those_that_the_network_really_sees_and_scores_are_written(tmp_path: Path) -> None:
+    model = network("squeezenet1_1")
+    seen: list[int] = []
+    model.register_forward_pre_hook(lambda module, arguments: seen.append(len(arguments[0])))
+    with _Run(tmp_path, model, "squeezenet1_1", 3, EvaluatePerturbation(steps=4), SMALL) as run:
+        for _ in range(2):  # nothing of the first run is used again in the second
+            seen.clear()
+            run()
+            assert sum(seen) == 3 * run.passes_an_image
+    assert set(read_parquet(tmp_path / SCORES_FILE)["status"]) == {"ok"}
+    assert torch.is_inference_mode_enabled() is False
