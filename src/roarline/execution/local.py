@@ -16,6 +16,7 @@ from roarline.execution.worker import Message, work
 from roarline.stages.job import Job
 
 _TRIES = 3
+NOT_RUN = "not run:"
 
 
 class Watcher(Protocol):
@@ -98,7 +99,7 @@ class LocalExecutor:
             if broken:
                 queue.remove(job)
                 failed[job.key] = Message(
-                    "failed", f"not run: waits on {broken[0]}, which failed", failed_code(failed, job)
+                    "failed", f"{NOT_RUN} waits on {broken[0]}, which failed", failed_code(failed, job)
                 )
                 watcher.ended(job, failed[job.key])
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from roarline.artifacts.store import Store
 from roarline.errors import JobError, RoarlineError
 from roarline.execution.devices import worker_devices
-from roarline.execution.local import LocalExecutor
+from roarline.execution.local import NOT_RUN, LocalExecutor
 from roarline.execution.plan import Plan
 from roarline.execution.worker import Message
 from roarline.stages.job import Job
@@ -76,9 +76,7 @@ def needed(jobs: list[Job], done: set[str]) -> list[Job]:
 
 
 def _failure(jobs: list[Job], failed: dict[str, Message]) -> RoarlineError:
-    own = [
-        (job, failed[job.key]) for job in jobs if job.key in failed and not failed[job.key].text.startswith("not run:")
-    ]
+    own = [(job, failed[job.key]) for job in jobs if job.key in failed and not failed[job.key].text.startswith(NOT_RUN)]
     waiting = len(failed) - len(own)
     lines = [f"{job.label}: {message.text}" for job, message in own]
     if waiting:
@@ -130,7 +128,7 @@ class _Console:
         self._ended += 1
         self.made += message.kind == "made"
         self._bar.update()
-        if message.kind == "failed":
+        if message.kind == "failed" and not message.text.startswith(NOT_RUN):
             self._line(f"FAILED {job.label}: {message.text.splitlines()[0]}")
         elif job.cost >= 2:
             seconds = time.monotonic() - self._started.get(job.key, time.monotonic())
