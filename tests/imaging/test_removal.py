@@ -64,7 +64,8 @@ def test_rows_have_counts_of_their_own() -> None:
         assert removal_mask(ranks, torch.tensor([0, 1, 5, 9]), order).sum(dim=(1, 2)).tolist() == [0, 1, 5, 9]
 
 
-def test_all_channels_of_a_pixel_go_and_arguments_stay() -> None:
+def test_quantus_bug_all_channels_of_a_pixel_go() -> None:
+    """peers.md: only the first colour channel was flipped at one time; and arguments stay as they are."""
     images, ranks = torch.rand(2, 3, 4, 4), rank_pixels(torch.rand(2, 4, 4), [0, 1])
     kept = images.clone()
     fill = torch.tensor([5.0, 6.0, 7.0]).reshape(1, 3, 1, 1)

@@ -129,7 +129,8 @@ def test_scores_have_value_interval_paired_difference_and_rank(store: Store, sco
     assert (good["dataset"], good["model"], good["higher_is_better"], good["unit"]) == ("toy", "net", False, "")
 
 
-def test_csv_and_parquet_hold_the_same_rows(store: Store, scored: dict[str, Artifact]) -> None:
+def test_original_roar_bug_results_are_saved(store: Store, scored: dict[str, Artifact]) -> None:
+    """peers.md: results were printed and not saved; here as CSV and as Parquet, with the same rows."""
     artifact = aggregate(store, scored)
     parquet, csv = read_parquet(artifact.file(SCORES_FILE)), read_csv(artifact.file(stage.SUMMARY_CSV))
     assert list(parquet) == list(csv) == COLUMNS

@@ -430,6 +430,18 @@ def test_no_more_than_a_part_is_ever_held_and_ranks_are_computed_once(
     assert ranked == [5, 5, 2]
 
 
+def test_quantus_bug_every_batch_is_scored(
+    store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """peers.md: only the first batch was scored; here three parts of many passes, each row with a number of its own."""
+    monkeypatch.setattr(stage, "rows_per_part", lambda height, width: 5)
+    monkeypatch.setattr(stage, "pass_size", lambda height, width, device: 2)
+    found = values(evaluate(store, inputs), "morf")
+    assert len(np.unique(found)) == COUNT
+    expected = [reference_scores(inputs, row, target=0)["morf", ""] for row in (4, 9, 11)]
+    np.testing.assert_allclose(found[[4, 9, 11]], expected, rtol=1e-4)
+
+
 def test_parts_shrink_as_images_grow() -> None:
     assert stage.rows_per_part(8, 8) == 4096
     assert stage.rows_per_part(32, 32) == 4096

@@ -23,7 +23,7 @@ def area_under_curve(fractions_S: Tensor, scores: Tensor) -> Tensor:
     Raises:
         ValueError: Lengths differ, there are fewer than two points, or fractions don't rise.
 
-    Source: Petsiuk et al. 2018, arXiv 1806.07421, section 4.2; Samek et al. 2017, arXiv 1509.06321.
+    Source: Petsiuk et al. 2018, arXiv 1806.07421; Samek et al. 2017, arXiv 1509.06321.
     """
     if scores.shape[-1] != len(fractions_S) or len(fractions_S) < 2:
         raise ValueError(f"{len(fractions_S)} fractions and {scores.shape[-1]} scores, expected as many, at least 2")
@@ -44,7 +44,7 @@ def symmetric_relevance_gain(fractions_S: Tensor, lerf_scores: Tensor, morf_scor
     Returns:
         float64 [...].
 
-    Source: Blücher et al. 2024, arXiv 2401.06654, equation 8.
+    Source: Blücher et al. 2024, arXiv 2401.06654.
     """
     return area_under_curve(fractions_S, lerf_scores) - area_under_curve(fractions_S, morf_scores)
 

@@ -48,7 +48,7 @@ def bootstrap_means(values_MK: Tensor, cluster_M: Tensor, resamples: int, seed: 
     Returns:
         float64 [B, K]; NaN where a resample has no row with a value.
 
-    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 6.
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapters 6 and 13.
     Differs: one product with the matrix of counts does all columns, where ``scipy.stats.bootstrap`` would gather each;
     the numbers are the same, which a test checks.
     """
