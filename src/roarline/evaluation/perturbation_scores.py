@@ -98,7 +98,7 @@ def metric_scores(metric: str, curves: Mapping[str, CurveScores], before: Tensor
     if metric.endswith("_deviation"):
         deviations = relative_deviation(before[:, None], used[0].probabilities)
         return [
-            _scored(f"removed_fraction={fraction:g}", values, before)
+            _scored(f"removed_fraction={fraction:.12g}", values, before)
             for fraction, values in zip(used[0].fractions.tolist(), deviations.T, strict=True)
         ]
     if metric == "srg":

@@ -114,7 +114,7 @@ def cell_columns(cells: Mapping[str, Mapping[str, Any]], inputs: Mapping[str, Ar
     for (method, mode, fraction, probe), repeats in grouped.items():
         values, numbers = torch.stack([repeats[repeat] for repeat in sorted(repeats)]), tuple(sorted(repeats))
         for metric in [_metric(mode, probe)] if method is not None else [_metric(mode, False) for mode in modes]:
-            name, setting = method or REFERENCE, f"{_FRACTION}{fraction:g}"
+            name, setting = method or REFERENCE, f"{_FRACTION}{fraction:.12g}"
             column = Column(name, metric, setting, values, numbers, ranked=method is not None)
             columns.setdefault((name, metric), []).append(column)
     found = [column for group in columns.values() for column in [*group, *_means_over_fractions(group)]]
