@@ -57,6 +57,14 @@ sys.exit("matplotlib.pyplot" in sys.modules)
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_single_point_shows_its_interval_even_one_that_leaves_it_out():
+    def drawn(low: float | None, high: float | None) -> bytes:
+        return draw([Panel("p", "t", "x", "y", (Line("method_0", (0.5,), (0.5,), (low,), (high,)),))], _STYLES)["p"]
+
+    assert len(drawn(0.4, 0.6)) > len(drawn(None, None))
+    assert len(drawn(0.55, 0.6)) > len(drawn(None, None))
+
+
 def test_lines_of_one_point_and_of_equal_values_can_be_drawn():
     point = Panel("point", "t", "x", "y", (Line("method_0", (0.5,), (0.5,), (None,), (None,)),), group="g")
     flat = Panel("flat", "t", "x", "y", (Line("method_1", (0.0, 1.0), (0.5, 0.5), (0.5, 0.5), (0.5, 0.5)),), group="g")

@@ -19,7 +19,7 @@ class Facts:
     """All that the page's sentences are computed from.
 
     Attributes:
-        chance: Accuracy of always guessing the most frequent class of the test split.
+        chance: Accuracy of always giving the most frequent answer of the test split.
         test_accuracy: Of the classifier, None where there are no test labels.
         repeats: Retrainings a cell, 0 without ROAR.
         confidence: Of the intervals, e.g. 0.95.
@@ -47,6 +47,11 @@ class Facts:
         """Names of the methods that look at the classifier."""
         return [method.name for method in self.methods if not method.baseline]
 
+    @property
+    def guessing(self) -> str:
+        """What reaches the accuracy ``chance``."""
+        return "always the more frequent answer" if self.multi_label else "always the most frequent class"
+
     def has(self, metric: str) -> bool:
         """True where some method has a value."""
         return any(row.value is not None for row in self.scores.overall(metric).values())
@@ -58,6 +63,7 @@ class Leak:
 
     Attributes:
         average, random_average: Accuracy of the probe, mean over the fractions that both have.
+        fractions: How many these are.
         clear: True where the masks tell more than random's: the paired interval of the mean lies above 0; where the
             table has none, the two intervals are apart at half of the fractions or more.
         peak_fraction: The fraction with the highest accuracy of the probe, and the scores there.
@@ -66,6 +72,7 @@ class Leak:
 
     average: float
     random_average: float
+    fractions: int
     clear: bool
     peak_fraction: float
     peak_leakage: float
@@ -116,6 +123,7 @@ def leak(facts: Facts, mode: str, method: str) -> Leak | None:
     return Leak(
         average=mean(row.value for row, _ in pairs if row.value is not None),
         random_average=mean(other.value for _, other in pairs if other.value is not None),
+        fractions=len(pairs),
         clear=paired.difference_low > 0
         if paired is not None and paired.difference_low is not None
         else 2 * sum(apart) >= len(apart),

@@ -16,7 +16,7 @@ def score_text(metric: str, value: float | None, unit: str = "") -> str:
         return "–"
     if is_share(metric):
         return percent(value)
-    return f"{_plain(value, 1)} {unit}" if unit else _plain(value, 3)
+    return f"{plain(value, 1)} {unit}" if unit else plain(value, 3)
 
 
 def interval_text(metric: str, low: float | None, high: float | None, unit: str = "") -> str:
@@ -24,9 +24,9 @@ def interval_text(metric: str, low: float | None, high: float | None, unit: str 
     if low is None or high is None:
         return ""
     if is_share(metric):
-        return f"[{_plain(100 * low, 1)}, {_plain(100 * high, 1)}]"
+        return f"[{plain(100 * low, 1)}, {plain(100 * high, 1)}]"
     decimals = 1 if unit else 3
-    return f"[{_plain(low, decimals)}, {_plain(high, decimals)}]"
+    return f"[{plain(low, decimals)}, {plain(high, decimals)}]"
 
 
 def difference_text(metric: str, value: float | None, unit: str = "") -> str:
@@ -36,13 +36,13 @@ def difference_text(metric: str, value: float | None, unit: str = "") -> str:
     sign = "+" if value >= 0 else "−"
     size = abs(value)
     if is_share(metric):
-        return f"{sign}{_plain(100 * size, 1)} pp"
-    return f"{sign}{_plain(size, 1)} {unit}" if unit else f"{sign}{_plain(size, 3)}"
+        return f"{sign}{plain(100 * size, 1)} pp"
+    return f"{sign}{plain(size, 1)} {unit}" if unit else f"{sign}{plain(size, 3)}"
 
 
 def percent(value: float) -> str:
     """A share in [0, 1] in per cent with one decimal."""
-    return f"{_plain(100 * value, 1)} %"
+    return f"{plain(100 * value, 1)} %"
 
 
 def fraction_percent(value: float) -> str:
@@ -61,11 +61,17 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def quantity(number: int, noun: str) -> str:
+    """``1 baseline``, ``2 baselines``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def join(words: list[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
-def _plain(value: float, decimals: int) -> str:
+def plain(value: float, decimals: int) -> str:
+    """A number with a true minus sign, and none before a zero."""
     text = f"{value:.{decimals}f}"
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")

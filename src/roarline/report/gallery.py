@@ -55,12 +55,13 @@ class Item:
 
     Attributes:
         target: Name of the class that the maps explain.
-        correct: Whether prediction and label agree.
+        likeliest: Classes by falling probability; with one label an image, the first is the prediction.
+        correct: Whether prediction and label agree; with several labels, for every class.
     """
 
     sample_id: str
     labels: tuple[str, ...]
-    predicted: tuple[ClassScore, ...]
+    likeliest: tuple[ClassScore, ...]
     target: str
     correct: bool
     picture: np.ndarray

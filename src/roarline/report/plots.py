@@ -100,7 +100,10 @@ def _add_line(axes: Axes, line: Line, style: LineStyle, order: int) -> None:
     every = max(1, len(line.x) // _MANY_POINTS)
     low = [y if bound is None else bound for y, bound in zip(line.y, line.low, strict=True)]
     high = [y if bound is None else bound for y, bound in zip(line.y, line.high, strict=True)]
-    if low != high:
+    if low != high and len(line.x) == 1:  # a band needs two points
+        whiskers = [[max(0.0, line.y[0] - low[0])], [max(0.0, high[0] - line.y[0])]]
+        axes.errorbar(line.x, line.y, yerr=whiskers, color=style.colour, capsize=4, linewidth=1.2, zorder=2)
+    elif low != high:
         axes.fill_between(line.x, low, high, color=style.colour, alpha=0.15, linewidth=0, zorder=2 + order / 100)
     axes.plot(
         line.x, line.y, color=style.colour, linestyle=style.dashes, marker=style.marker, markevery=every,

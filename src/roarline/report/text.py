@@ -18,7 +18,16 @@ from roarline.report.findings import (
     outranked_by,
     verdicts,
 )
-from roarline.report.formatting import difference_text, fraction_percent, interval_text, join, percent, score_text
+from roarline.report.formatting import (
+    difference_text,
+    fraction_percent,
+    interval_text,
+    join,
+    percent,
+    plain,
+    quantity,
+    score_text,
+)
 from roarline.report.glossary import definitions, limits
 from roarline.report.leaderboard import metric_title
 from roarline.report.scores import Score
@@ -89,8 +98,8 @@ def _setting(facts: Facts) -> str:
     reach = f" gets {percent(facts.test_accuracy)} of the {kind}" if facts.test_accuracy is not None else " is tested"
     return (
         f"The classifier ({facts.model}){reach} on {facts.test_images:,} test images of {facts.dataset} with "
-        f"{facts.classes} classes; {len(facts.real)} attribution methods explain it, next to "
-        f"{len(facts.methods) - len(facts.real)} baselines that know nothing of it."
+        f"{facts.classes} classes. Compared are {quantity(len(facts.real), 'attribution method')} and "
+        f"{quantity(len(facts.methods) - len(facts.real), 'baseline')} blind to it."
     )
 
 
@@ -202,7 +211,7 @@ def _explanation(facts: Facts, row: Score) -> str:
     numbers = (
         f"a network that sees only which pixels were removed, and not one pixel of the image, gets "
         f"{percent(found.average)} right {_where(row)}; with random masks it gets {percent(found.random_average)}, and "
-        f"always guessing the most frequent class {percent(facts.chance)}"
+        f"guessing ({facts.guessing}) {percent(facts.chance)}"
     )
     if not found.clear:
         return f"The leakage probe does not explain this: {numbers}."
@@ -227,19 +236,20 @@ def _leakage(facts: Facts) -> Iterator[str]:
         if not known:
             continue
         clear = sorted((m for m, item in known.items() if item.clear), key=lambda m: -known[m].average)
-        random_average = next(iter(known.values())).random_average
+        first = next(iter(known.values()))
+        random_average = f"{percent(first.random_average)}{', means over the fractions' if first.fractions > 1 else ''}"
         if clear:
             listed = join([f"`{method}` ({percent(known[method].average)})" for method in clear])
             yield (
                 f"{name}: the removal masks alone give away the class more than random masks do "
-                f"({percent(random_average)} on average) for {listed}; guessing gets {percent(facts.chance)}. Read "
+                f"({random_average}) for {listed}; guessing gets {percent(facts.chance)}. Read "
                 f"their {name} accuracy with that in mind: it holds what the mask tells, too."
             )
         else:
             highest = max(known, key=lambda method: known[method].average)
             yield (
                 f"{name}: no method's removal masks alone tell the class clearly better than random masks do "
-                f"({percent(random_average)} on average); the highest is `{highest}` with "
+                f"({random_average}); the highest is `{highest}` with "
                 f"{percent(known[highest].average)}."
             )
         if mode == "kar":
@@ -269,7 +279,7 @@ def _agreement(facts: Facts) -> Iterator[str]:
     words = "largely agree" if tau >= 0.6 else "largely contradict each other" if tau <= -0.6 else "agree little"
     yield (
         f"ROAR and {metric_title(other)} {words} on the order of the {count} methods, baselines included: Kendall's τ "
-        f"is {tau:.2f} (1: the same order, 0: unrelated, −1: reversed).".replace("-", "−")
+        f"is {plain(tau, 2)} (1: the same order, 0: unrelated, −1: reversed)."
     )
 
 

@@ -24,7 +24,7 @@ from roarline.report import gallery, page, plots, text
 from roarline.report.bands import mean_line
 from roarline.report.content import ClassifierFacts, Content, Failure, as_json
 from roarline.report.findings import RANDOM_COMPONENT, Facts
-from roarline.report.formatting import percent
+from roarline.report.formatting import percent, quantity
 from roarline.report.leaderboard import build_leaderboard
 from roarline.report.palette import line_styles
 from roarline.report.panels import (
@@ -102,7 +102,7 @@ def _content(
         confidence=parameters["confidence"],
     )
     fraction, fill = _gallery_removal(parameters)
-    chance = Level(f"always the most frequent class ({percent(facts.chance)})", facts.chance)
+    chance = Level(f"{facts.guessing} ({percent(facts.chance)})", facts.chance)
     retraining = {
         mode: tuple(panels) for mode in ("roar", "kar") if (panels := retraining_panels(scores, methods, mode, chance))
     }
@@ -138,7 +138,7 @@ def _settings(parameters: Mapping[str, Any], facts: Facts) -> Iterator[tuple[str
     yield "Classifier", facts.model
     if facts.test_accuracy is not None:
         yield "Its test accuracy", percent(facts.test_accuracy)
-    yield "Methods", f"{len(facts.real)} and {len(facts.methods) - len(facts.real)} baselines"
+    yield "Methods", f"{len(facts.real)} and {quantity(len(facts.methods) - len(facts.real), 'baseline')}"
     if roar := parameters["evaluate_roar"]:
         yield "Removed and retrained at", ", ".join(f"{100 * value:g}" for value in roar["fractions"]) + " %"
         yield "Retrainings a cell", f"{roar['repeats']}, fill {roar['fill']}"
@@ -241,7 +241,7 @@ def _gallery(
             yield gallery.Item(
                 sample_id=sample_id,
                 labels=tuple(dataset.class_names[label] for label in positives),
-                predicted=tuple(gallery.class_scores(logits, dataset.class_names, multi_label=dataset.multi_label)),
+                likeliest=tuple(gallery.class_scores(logits, dataset.class_names, multi_label=dataset.multi_label)),
                 target=dataset.class_names[target],
                 correct=bool(right),
                 picture=as_picture(image_BCHW[0].numpy()),
