@@ -29,7 +29,7 @@ def run(config: Path, overrides: Sequence[str]) -> None:
     plan = _obtain_data(plan)
     result = run_plan(plan, store)
     folder = write_view(plan, store)
-    print(leaderboard(read_csv(folder / "scores.csv")))
+    print(leaderboard(read_csv(folder / "scores.csv"), plan.experiment.aggregate_scores.confidence))
     total = result.made + result.cached
     print(
         f"\n{total} jobs: {result.cached} cached ({result.cached / total:.0%}), "

@@ -4,48 +4,72 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-_OVERALL = ("", "mean over fractions")
+_REFERENCE = "(nothing removed)"
+_UNRANKED = 99.0
+
+Row = dict[str, str]
 
 
-def leaderboard(scores: Mapping[str, Sequence[str]]) -> str:
+def leaderboard(scores: Mapping[str, Sequence[str]], confidence: float = 0.95) -> str:
     """A text table: a row a method, a column a metric, best first by mean rank.
+
+    A metric that has a value for each removed fraction is shown by its mean over fractions, or by its one fraction.
 
     Args:
         scores: Columns of ``scores.csv`` as text.
+        confidence: Of the intervals.
 
     Returns:
         Lines; a value that differs from the random baseline's (its paired interval excludes 0) bears a ``*``.
     """
     rows = [dict(zip(scores, values, strict=True)) for values in zip(*scores.values(), strict=True)]
-    cells: dict[tuple[str, str], str] = {}
-    ranks: dict[str, list[int]] = {}
-    directions: dict[str, str] = {}
-    for row in rows:
-        if "removed_fraction=" in row["setting"]:
-            continue
-        metric = row["metric"]
-        directions[metric] = {"true": " ↑", "false": " ↓"}.get(row["higher_is_better"].lower(), "")
-        if not row["value"]:
-            cells[row["method"], metric] = row["status"]
-            continue
-        low, high = row["difference_ci_low"], row["difference_ci_high"]
-        star = "*" if low and high and float(low) * float(high) > 0 else " "
-        cells[row["method"], metric] = f"{float(row['value']):.3f}{star}"
-        if row["rank"]:
-            ranks.setdefault(row["method"], []).append(int(float(row["rank"])))
-    methods = sorted(
-        {row["method"] for row in rows}, key=lambda m: (sum(ranks.get(m, [99])) / len(ranks.get(m, [1])), m)
-    )
-    metrics = list(directions)
-    table = [["method", *(f"{m}{directions[m]}" for m in metrics)]]
+    shown = _one_setting_a_metric([row for row in rows if row["method"] != _REFERENCE])
+    metrics = list(dict.fromkeys(row["metric"] for row in shown))
+    arrows = {row["metric"]: {"true": " ↑", "false": " ↓"}.get(row["higher_is_better"].lower(), "") for row in shown}
+    cells = {(row["method"], row["metric"]): _cell(row) for row in shown}
+    methods = sorted({row["method"] for row in shown}, key=lambda method: (_mean_rank(shown, method), method))
+    table = [["method", *(f"{metric}{arrows[metric]}" for metric in metrics)]]
     table += [[method, *(cells.get((method, metric), "") for metric in metrics)] for method in methods]
-    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    lines = _aligned(table)
+    reference = next((float(row["value"]) for row in rows if row["method"] == _REFERENCE and row["value"]), None)
+    if reference is not None:
+        lines.append(f"with nothing removed, a retrained network reaches {reference:.3f}")
+    lines.append(
+        f"↑ higher is better, ↓ lower; * the {confidence:.0%} interval of the paired difference to random excludes 0"
+    )
+    return "\n".join(lines)
+
+
+def _one_setting_a_metric(rows: list[Row]) -> list[Row]:
+    by_fraction = [row for row in rows if "removed_fraction=" in row["setting"]]
+    shown = [row for row in rows if "removed_fraction=" not in row["setting"]]
+    summed_up = {row["metric"] for row in shown}
+    for metric in dict.fromkeys(row["metric"] for row in by_fraction):
+        own = [row for row in by_fraction if row["metric"] == metric]
+        if metric not in summed_up and len({row["setting"] for row in own}) == 1:
+            shown += own
+    return shown
+
+
+def _cell(row: Row) -> str:
+    if not row["value"]:
+        return row["status"]
+    low, high = row["difference_ci_low"], row["difference_ci_high"]
+    differs = bool(low and high) and float(low) * float(high) > 0
+    return f"{float(row['value']):.3f}{'*' if differs else ' '}"
+
+
+def _mean_rank(rows: list[Row], method: str) -> float:
+    ranks = [float(row["rank"]) for row in rows if row["method"] == method and row["rank"]]
+    return sum(ranks) / len(ranks) if ranks else _UNRANKED
+
+
+def _aligned(table: list[list[str]]) -> list[str]:
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    first, *others = widths
     lines = [
-        "  ".join(
-            text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(line, widths, strict=True))
-        )
+        "  ".join([line[0].ljust(first), *(text.rjust(w) for text, w in zip(line[1:], others, strict=True))]).rstrip()
         for line in table
     ]
-    lines.insert(1, "─" * len(lines[0]))
-    lines.append("↑ higher is better, ↓ lower; * the 95 % interval of the paired difference to random excludes 0")
-    return "\n".join(line.rstrip() for line in lines)
+    lines.insert(1, "─" * max(len(line) for line in lines))
+    return lines
