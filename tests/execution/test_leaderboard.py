@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from roarline.execution.leaderboard import leaderboard
 
-COLUMNS = ("method", "metric", "setting", "value", "higher_is_better", "difference_ci_low", "difference_ci_high", "rank", "status")  # fmt: skip
+COLUMNS = (
+    "method",
+    "metric",
+    "setting",
+    "value",
+    "higher_is_better",
+    "difference_ci_low",
+    "difference_ci_high",
+    "rank",
+    "status",
+)
 
 
 def scores(*rows: tuple[str, ...]) -> dict[str, list[str]]:
