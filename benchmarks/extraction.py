@@ -1,13 +1,19 @@
-"""extract-attribution-maps against the bare passes of each method: reading packed pixels, methods, checks, HDF5 parts and the join."""
+"""extract-attribution-maps against the bare passes of each method: packed pixels, maps, checks, HDF5 parts, the join.
+
+Beside them, on the first network, captum's own methods on resident images, without files, at roarline's pass size: why
+roarline has a gradient family of its own.
+"""
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import captum.attr
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -17,37 +23,50 @@ from roarline.artifacts.classifier import ClassifierCard
 from roarline.artifacts.dataset import DATASET_FILE, DatasetContent, DatasetFile, write_dataset
 from roarline.artifacts.maps import MAPS_FILE, join_parts
 from roarline.attribution.call import find_method
+from roarline.attribution.passes import pass_size
 from roarline.config.methods import METHODS
 from roarline.data.loading import ImageReader
 from roarline.stages.extract_attribution_maps import Extraction, extract, target_rows
 
 GOAL = 0.85
 _CAM_LAYERS = {"mobilenet_v2": "features", "resnet50": "layer4"}
-_BATCH_SIZES = (1, 2, 4, 8, 16)
+_CPU_BATCH_SIZES = (1, 2, 4, 8, 16)
+_CLASSES, _STEPS = 1000, 16
 
 
 def measure(options: Options) -> Iterator[Measurement]:
     """One measurement for each network and method."""
+    images = 8 if options.quick else 32
+    on_cpu = not options.device.startswith("cuda")
+    sizes = options.batch_sizes if options.quick or not on_cpu else _CPU_BATCH_SIZES
+    shape = (3, options.input_px, options.input_px)
     for name in options.networks:
-        model = network(name)
-        shape = (3, options.input_px, options.input_px)
-        sizes = (4,) if options.quick else options.batch_sizes if options.device != "cpu" else _BATCH_SIZES
-        bare = BarePasses(model, shape, gradient=True, batch_sizes=sizes, device=options.device)
-        cam = _BareCamPasses(model, shape, _CAM_LAYERS[name], batch_sizes=sizes, device=options.device)
-        images = 8 if options.quick else 32
-        for method, params, count, passes, against in (
-            ("gradient", {}, images, images, bare),
-            ("guided_backprop", {}, images, images, bare),
-            ("gradcam", {"layer": _CAM_LAYERS[name]}, images, images, cam),
-            ("integrated_gradients", {"steps": 16}, images // 8, 16 * (images // 8), bare),
-            ("smoothgrad", {"samples": 16}, images // 8, 16 * (images // 8), bare),
-        ):
-            setting = f"{method}, {options.input_px} px"
-            measurement = Measurement("extraction", name, setting, count, passes, against.kind, against.choice, GOAL)
+        model, layer = network(name), _CAM_LAYERS[name]
+        to_input = BarePasses(model, shape, gradient=True, batch_sizes=sizes, device=options.device)
+        to_layer = _BareCamPasses(model, shape, layer, batch_sizes=sizes, device=options.device)
+        few = max(1, images // 8)
+        cases: list[tuple[str, dict[str, Any], int, int, BarePasses]] = [
+            ("gradient", {}, images, 1, to_input),
+            ("guided_backprop", {}, images, 1, to_input),
+            ("gradcam", {"layer": layer}, images, 1, to_layer),
+            ("integrated_gradients", {"steps": _STEPS}, few, _STEPS, to_input),
+            ("smoothgrad", {"samples": _STEPS}, few, _STEPS, to_input),
+        ]
+        for method, params, count, passes, bare in cases:
             with tempfile.TemporaryDirectory() as folder:
                 run = _Run(Path(folder), model, method, params, count, options)
-                yield alternate(measurement, run, against, options)
+                yield alternate(_line("extraction", name, method, count, passes, bare, GOAL), run, bare, options)
                 run.close()
+        if name == options.networks[0]:
+            for method, count, passes, peer in _peers(model, layer, images, options):
+                bare = to_layer if method == "gradcam" else to_input
+                yield alternate(_line("captum", name, method, count, passes, bare, None), peer, bare, options)
+
+
+def _line(
+    hot_path: str, name: str, method: str, images: int, passes: int, bare: BarePasses, goal: float | None
+) -> Measurement:
+    return Measurement(hot_path, name, method, images, images * passes, bare.kind, bare.choice, goal)
 
 
 class _BareCamPasses(BarePasses):
@@ -59,16 +78,17 @@ class _BareCamPasses(BarePasses):
 
     @property
     def kind(self) -> str:
+        """What one pass is."""
         return f"forward + backward to {self._layer}"
 
     def _backward(self, images: Tensor) -> None:
         seen: list[Tensor] = []
 
-        def start(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        def start_recording(module: nn.Module, args: Any, output: Tensor) -> Tensor:
             seen.append(output.detach().requires_grad_())
             return seen[0]
 
-        handle = self._model.get_submodule(self._layer).register_forward_hook(start)
+        handle = self._model.get_submodule(self._layer).register_forward_hook(start_recording)
         with torch.enable_grad(), self._precision():
             score = self._model(images)[:, 0].sum()
         handle.remove()
@@ -81,30 +101,26 @@ class _Run:
     def __init__(
         self, folder: Path, model: nn.Module, method: str, params: dict[str, Any], images: int, options: Options
     ) -> None:
-        generator = np.random.default_rng(0)
-        side = options.input_px
-        labels = np.arange(images) % 1000
-        write_dataset(
-            folder / DATASET_FILE,
-            DatasetContent(
-                name="random", class_names=[str(index) for index in range(1000)], multi_label=False,
-                sample_ids=[f"{index:05d}" for index in range(images)], split=np.full(images, 2), labels=labels,
-                mean=np.full(3, 0.5), std=np.full(3, 0.25),
-                images=generator.integers(0, 256, (images, 3, side, side), dtype=np.uint8),
-            ),
+        side, names = options.input_px, [str(index) for index in range(_CLASSES)]
+        content = DatasetContent(
+            name="random", class_names=names, multi_label=False,
+            sample_ids=[f"{index:05d}" for index in range(images)], split=np.full(images, 2),
+            labels=np.zeros(images, dtype=np.int64), mean=np.full(3, 0.5), std=np.full(3, 0.25),
+            images=np.random.default_rng(0).integers(0, 256, (images, 3, side, side), dtype=np.uint8),
         )  # fmt: skip
+        write_dataset(folder / DATASET_FILE, content)
         card = ClassifierCard(
-            arch="random", params={}, class_names=[str(index) for index in range(1000)], multi_label=False,
-            input_size=[side, side], mean=[0.5] * 3, std=[0.25] * 3, best_epoch=None, epochs=0, validation_accuracy=None,
-            test_accuracy=None, parameters_count=0,
+            arch="random", params={}, class_names=names, multi_label=False, input_size=[side, side], mean=[0.5] * 3,
+            std=[0.25] * 3, best_epoch=None, epochs=0, validation_accuracy=None, test_accuracy=None, parameters_count=0,
         )  # fmt: skip
         parameters = {"channels": METHODS[method].channels, "seed": 0, "dtype": "float32", "precision": "float32"}
         self._folder, self._size = folder, (side, side)
         self._dataset = DatasetFile(folder / DATASET_FILE)
         self._reader = ImageReader(self._dataset, None)
         self._rows = target_rows(self._dataset, "test", "predicted")
+        # A copy, since the stage moves its network to its own memory format.
         self._extraction = Extraction(
-            model, card, find_method(method, params), parameters, torch.device(options.device)
+            copy.deepcopy(model), card, find_method(method, params), parameters, torch.device(options.device)
         )
 
     def __call__(self) -> None:
@@ -116,3 +132,33 @@ class _Run:
         """Close the files."""
         self._reader.close()
         self._dataset.close()
+
+
+def _peers(
+    model: nn.Module, layer: str, images: int, options: Options
+) -> Iterator[tuple[str, int, int, Callable[[], object]]]:
+    """captum's methods for the predicted class: (name, images, passes an image, run)."""
+    model = copy.deepcopy(model).to(options.device)
+    side = options.input_px
+    batch = pass_size(side, side, torch.device(options.device))
+    resident = torch.randn(images, 3, side, side, generator=torch.Generator().manual_seed(0)).to(options.device)
+    few = max(1, images // 8)
+
+    def in_batches(attribute: Callable[[Tensor, Tensor], object], count: int) -> Callable[[], object]:
+        def run() -> None:
+            for chosen in torch.split(resident[:count], batch):
+                with torch.no_grad():
+                    predicted = model(chosen).argmax(dim=1)
+                attribute(chosen.clone().requires_grad_(), predicted)
+
+        return run
+
+    saliency = captum.attr.Saliency(model)
+    cam = captum.attr.LayerGradCam(model, model.get_submodule(layer))
+    path = captum.attr.IntegratedGradients(model)
+    yield "gradient", images, 1, in_batches(lambda x, y: saliency.attribute(x, target=y, abs=False), images)
+    yield "gradcam", images, 1, in_batches(lambda x, y: cam.attribute(x, target=y), images)
+    yield (
+        "integrated_gradients", few, _STEPS,
+        in_batches(lambda x, y: path.attribute(x, target=y, n_steps=_STEPS, internal_batch_size=batch), few),
+    )  # fmt: skip

@@ -152,6 +152,16 @@ def test_a_damaged_part_is_made_again(store, inputs, monkeypatch, tmp_path, dama
     assert extract(store, inputs).digest == undisturbed.digest
 
 
+def test_maps_keep_sign_and_differences_that_the_originals_8_bit_pictures_lose(store, inputs):
+    """The original stretches each map to 256 grey levels, so that most pixels tie and the sign is gone."""
+    with MapsFile(extract(store, inputs, method="input_x_gradient", channels="sum").file(MAPS_FILE)) as maps:
+        for map_HW in maps.maps(range(12)):
+            assert (map_HW < 0).any()
+            assert (map_HW > 0).any()
+            stretched = (map_HW - map_HW.min()) / (map_HW.max() - map_HW.min())
+            assert len(np.unique(map_HW)) > 1.5 * len(np.unique((stretched * 255).astype(np.uint8)))
+
+
 def test_an_empty_split_has_a_file_without_rows(store, inputs):
     artifact = extract(store, inputs, split="validation", channels="sum")
     with MapsFile(artifact.file(MAPS_FILE)) as maps:

@@ -1,7 +1,7 @@
 """Guided backpropagation: the gradient, with only positive signals passed back through every ReLU.
 
-captum's GuidedBackprop knows ``nn.ReLU`` modules that are called once; here every call of a ReLU counts: modules that
-are called twice, ``torch.relu`` and ``functional.relu``, in place or not, and ReLU6.
+captum's GuidedBackprop knows ``nn.ReLU`` modules alone and passes over the rest silently; here every call of a ReLU
+counts: modules, ``torch.relu`` and ``functional.relu``, in place or not, and ReLU6.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Integrated gradients: gradients averaged along a straight path from a constant baseline to the image.
 
-captum's IntegratedGradients reaches about two thirds of the bare passes' speed, so the path is walked here; tests hold
-it against captum.
+captum's IntegratedGradients leaves more of the network's speed unused (`task bench` measures both), so the path is
+walked here; tests hold it against captum.
 """
 
 from __future__ import annotations

@@ -123,7 +123,10 @@ class Attribution(Section):
     """Which maps are extracted."""
 
     methods: list[Method] = Field(min_length=1)
-    target: Literal["predicted", "label", "every-label"] = "predicted"
+    target: Literal["predicted", "label", "every-label"] = Field(
+        "predicted",
+        description="the class a map speaks of; predicted: the largest logit, multi-label too; every-label: a row each",
+    )
     dtype: Literal["float32", "float16"] = "float32"
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: Threads = 2
