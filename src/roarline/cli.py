@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 import roarline
@@ -45,10 +44,10 @@ def run_command(arguments: list[str]) -> int:
     except RoarlineError as error:
         print(f"roarline: {error}", file=sys.stderr)
         return error.exit_code
-    except click.ClickException as error:
-        error.show(sys.stderr)
+    except typer.TyperException as error:
+        print(f"roarline: {error.format_message()}", file=sys.stderr)
         return 2
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         print("roarline: stopped; what was finished is kept", file=sys.stderr)
         return 1
     except BrokenPipeError:

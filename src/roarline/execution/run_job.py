@@ -94,19 +94,21 @@ def _versions(device: str) -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """Commit of the source tree that this code runs from, if it is one."""
+    """Commit of the source tree that this code runs from; an image, which has none, says it in ROARLINE_GIT_COMMIT."""
+    if "ROARLINE_GIT_COMMIT" in os.environ:
+        return os.environ["ROARLINE_GIT_COMMIT"] or None
+    here = Path(roarline.__file__)
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:  # installed inside some other tree
+        return None
+    return _git(here.parent, "rev-parse", "--short=12", "HEAD")
+
+
+def _git(folder: Path, *words: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=Path(roarline.__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _cpu_name() -> str:
