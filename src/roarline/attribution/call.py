@@ -163,9 +163,9 @@ def _call_users(method: MethodCall, model: nn.Module, images: Tensor, targets: T
     except RoarlineError:
         raise
     except Exception as error:
+        batch = " (first of its batch; does the method expect `batched: false`?)" if method.batched else ""
         raise MethodError(
-            f"{method.name}: failed at sample {sample_id!r}{' (first of its batch)' if method.batched else ''}: "
-            f"{type(error).__name__}: {error}"
+            f"{method.name}: failed at sample {sample_id!r}{batch}: {type(error).__name__}: {error}"
         ) from error
 
 
