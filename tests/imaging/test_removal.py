@@ -242,3 +242,27 @@ def test_colour_ranking_of_a_gray_map_agrees_but_for_the_tied_channels(mode: str
         gone_there = torch.from_numpy(wanted != golden["in_image"])
         assert gone.sum() == gone_there.sum() == (count or (768 if mode == "roar" else 0))
         assert int((gone != gone_there).any(dim=0).sum()) <= 1
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("fill_shape", [(1, 1, 1, 1), (1, 3, 1, 1), (4, 3, 5, 6)])
+def test_memory_format_changes_nothing_and_is_kept(
+    memory_format: torch.memory_format, fill_shape: tuple[int, ...]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, fill = torch.rand(4, 3, 5, 6, generator=generator), torch.rand(fill_shape, generator=generator)
+    ranks, counts = rank_pixels(torch.rand(4, 5, 6, generator=generator), list(range(4))), torch.tensor([0, 3, 29, 30])
+    removed = remove(images.contiguous(memory_format=memory_format), ranks, counts, fill)
+    assert removed.is_contiguous(memory_format=memory_format)
+    assert torch.equal(removed, torch.where(removal_mask(ranks, counts)[:, None], fill, images))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_one_image_can_be_altered_in_many_ways(memory_format: torch.memory_format) -> None:
+    image = torch.rand(1, 3, 5, 6).contiguous(memory_format=memory_format)
+    ranks, counts = rank_pixels(torch.rand(1, 5, 6), [0]), torch.tensor([0, 3, 30])
+    fill = torch.rand(1, 3, 1, 1)
+    many = remove(image, ranks, counts, fill)
+    copies = remove(image.expand(3, -1, -1, -1).contiguous(), ranks.expand(3, -1, -1), counts, fill)
+    assert torch.equal(many, copies)
+    assert many.is_contiguous(memory_format=memory_format)

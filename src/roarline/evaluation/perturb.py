@@ -152,10 +152,14 @@ def target_outputs(
         counts = torch.tensor([altered.removals[column].count for column in columns], device=images_BCHW.device)
         rows, counts = rows_B.repeat_interleave(len(columns)), counts.repeat(len(rows_B))
         found = []
-        for some, some_counts in zip(torch.split(rows, batch_size), torch.split(counts, batch_size), strict=True):
+        for start in range(0, len(rows), batch_size):
+            stop = min(start + batch_size, len(rows))
+            first, last = start // len(columns), (stop - 1) // len(columns)
+            # One image altered in several ways needs no copies of itself.
+            some = slice(first, first + 1) if first == last else rows[start:stop]
             filled = fills[fill] if len(fills[fill]) == 1 else fills[fill][some]
-            inputs = remove(images_BCHW[some], ranks_BHW[some], some_counts, filled, order=order)
-            found.append(_of_target(model(inputs).float(), targets_B[some], multi_label=multi_label))
+            inputs = remove(images_BCHW[some], ranks_BHW[some], counts[start:stop], filled, order=order)
+            found.append(_of_target(model(inputs).float(), targets_B[rows[start:stop]], multi_label=multi_label))
         logit, probability = torch.cat(found, dim=1).reshape(2, len(rows_B), len(columns))
         logits[:, columns], probabilities[:, columns] = logit, probability
     return TargetOutputs(logits, probabilities)
