@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from roarline.config.experiment import Statistics
 from roarline.config.load import load_experiment
 from roarline.errors import ConfigError
 
@@ -155,3 +156,47 @@ def test_nan_and_infinity_are_refused(tmp_path: Path) -> None:
     assert "train-cls.optimizer.lr" in errors(
         tmp_path, MINIMAL.replace("{epochs: 1}", "{epochs: 1, optimizer: {lr: .nan}}")
     )
+
+
+def test_an_override_changes_one_place_where_an_anchor_is_used_in_two(tmp_path: Path) -> None:
+    text = MINIMAL.replace("train-cls: {epochs: 1}", "train-cls: &t {epochs: 7}") + "evaluate-roar: {training: *t}\n"
+    experiment = load_experiment(write(tmp_path, text), ["train-cls.epochs=3"])
+    assert experiment.train_cls is not None
+    assert experiment.train_cls.epochs == 3
+    assert experiment.evaluate_roar is not None
+    assert experiment.evaluate_roar.training is not None
+    assert experiment.evaluate_roar.training.epochs == 7
+
+
+def test_an_override_by_index_hits_that_item_among_equal_ones(tmp_path: Path) -> None:
+    text = MINIMAL.replace(
+        "{dataset: digits}", "{dataset: digits, normalization: {mean: [0.5, 0.5, 0.5], std: [1, 1, 1]}}"
+    )
+    normalization = load_experiment(write(tmp_path, text), ["data.normalization.mean.2=0.4"]).data.normalization
+    assert isinstance(normalization, Statistics)
+    assert normalization.mean == [0.5, 0.5, 0.4]
+
+
+def test_an_anchor_that_holds_itself_is_an_error(tmp_path: Path) -> None:
+    assert "anchor holds itself" in errors(tmp_path, "name: &a [*a]\n")
+
+
+@pytest.mark.parametrize("value", ["2020-01-01", ".nan", "!!binary aGVsbG8="])
+def test_free_params_must_be_what_json_can_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    (tmp_path / "my_maps.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    text = MINIMAL.replace("- {name: random}", f"- {{name: mine, method: my_maps.edges, params: {{d: {value}}}}}")
+    assert "attribution.methods.0.params: holds a date" in errors(tmp_path, text)
+
+
+def test_a_package_that_fails_at_import_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_package").mkdir()
+    (tmp_path / "broken_package" / "__init__.py").write_text("\nraise RuntimeError('boom')\n")
+    monkeypatch.chdir(tmp_path)
+    text = MINIMAL.replace("- {name: random}", "- {name: mine, method: broken_package.maps.edges}")
+    assert "__init__.py:2: RuntimeError: boom" in errors(tmp_path, text)
+
+
+def test_normalization_needs_as_many_means_as_stds(tmp_path: Path) -> None:
+    text = MINIMAL.replace("{dataset: digits}", "{dataset: digits, normalization: {mean: [0.5, 0.5], std: [1, 1]}}")
+    assert "expected 1 or 3" in errors(tmp_path, text)

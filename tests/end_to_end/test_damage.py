@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from roarline.artifacts.maps import MapsFile
 from tests.end_to_end.conftest import TINY, Program
 
 
@@ -205,3 +206,52 @@ def test_read_only_artifact_folder(finished: Program) -> None:
         assert "can't write here" in said
         assert "runtime.artifacts" in said
         assert "Traceback" not in said
+
+
+def test_retraining_on_images_that_are_files_not_packed(program: Program) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 4)):
+        for name in range(2):
+            folder = program.folder / "images" / split / f"class{name}"
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    text = FOLDER.replace("root: images", "root: images, pack_limit_mb: 1").replace("repeats: 2", "repeats: 1")
+    program("run", program.config(text))
+    dataset = next(a for a in program.store.artifacts() if a.manifest.stage == "prepare-data")
+    assert (dataset.path / "dataset.h5").stat().st_size < 2**19
+
+
+def test_gc_keeps_what_a_failed_run_has_finished(program: Program) -> None:
+    failing_method(program, "return 1 / 0")
+    before = program.digests()
+    program("gc", "--yes")
+    assert program.digests() == before
+
+
+def test_a_method_that_changes_its_targets_or_the_process_spoils_nothing(program: Program) -> None:
+    (program.folder / "rude.py").write_text(
+        "import torch\n"
+        "def method(model, images, targets):\n"
+        "    targets.zero_(); torch.set_default_dtype(torch.float64); return images.sum(1).float()\n"
+    )
+    text = TINY.replace("  methods:\n", "  methods:\n    - {name: mine, method: rude.method}\n")
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("evaluate-roar"))
+    program("run", program.config(text))
+    targets = []
+    for artifact in program.store.artifacts():
+        if artifact.manifest.stage == "extract-attribution-maps":
+            with MapsFile(artifact.file("maps.h5")) as maps:
+                targets.append(maps.targets.tolist())
+    assert len(targets) == 4
+    assert all(found == targets[0] for found in targets)
+
+
+def test_a_damaged_view_is_written_anew(finished: Program) -> None:
+    view = finished.folder / "artifacts" / "experiments" / "tiny" / "experiment.json"
+    for text in ("{", '{"x": 1}'):
+        view.write_text(text)
+        assert "experiment.json" in finished("gc", "--yes", code=1)
+        finished("run", "tiny.yaml")
+        assert '"jobs"' in view.read_text()

@@ -153,3 +153,27 @@ def test_only_what_a_missing_result_needs_is_run() -> None:
     assert [j.key for j in needed(chain, {"data", "maps", "cell1"})] == ["cell2", "page"]
     assert [j.key for j in needed(chain, {"cell1", "cell2"})] == ["page"]
     assert needed(chain, {"page"}) == []
+
+
+def test_what_a_probe_never_sees_is_not_in_its_key(tmp_path: Path) -> None:
+    before, after = plan(tmp_path), plan(tmp_path, "evaluate-roar.fill=zero")
+    for probe in (True, False):
+        of = [{j.key for j in p.of("evaluate-roar") if j.parameters["probe"] is probe} for p in (before, after)]
+        assert (of[0] == of[1]) is probe
+
+
+def test_order_of_metrics_is_in_no_key(tmp_path: Path) -> None:
+    one = plan(tmp_path, "evaluate-perturbation.metrics=[morf, lerf]")
+    other = plan(tmp_path, "evaluate-perturbation.metrics=[lerf, morf]")
+    assert keys(one, "evaluate-perturbation") == keys(other, "evaluate-perturbation")
+
+
+def test_a_users_data_set_has_its_files_in_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_data.py").write_text("def read(root, params, seed): ...\n")
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.npy").write_bytes(name[:3].encode())
+    text = TEXT.replace("{dataset: digits}", "{dataset: my_data.read, root: one}")
+    assert keys(plan(tmp_path, text=text)) != keys(plan(tmp_path, "data.root=other", text=text))
+    assert plan(tmp_path, "data.root=nowhere", text=text).pending is not None

@@ -135,11 +135,11 @@ def _call(
         return method.function(model, images_BCHW, targets_B, **method.params, seeds=seeds)
     if method.batched:
         with _seeded_globals(seeds[0], images_BCHW.device):
-            return _call_users(method, model, images_BCHW, targets_B, sample_ids[0])
+            return _call_users(method, model, images_BCHW, targets_B.clone(), sample_ids[0])
     maps = []
     for row, seed in enumerate(seeds):
         with _seeded_globals(seed, images_BCHW.device):
-            single = _call_users(method, model, images_BCHW[row : row + 1], targets_B[row], sample_ids[row])
+            single = _call_users(method, model, images_BCHW[row : row + 1], targets_B[row].clone(), sample_ids[row])
         maps.append(_check_single(method, single, images_BCHW[row], sample_ids[row]))
     if len({map_.shape for map_ in maps}) > 1:
         raise MethodError(f"{method.name}: maps of different shapes: {sorted({tuple(map_.shape) for map_ in maps})}")

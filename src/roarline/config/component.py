@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -128,6 +129,8 @@ def load_object(path: str) -> Callable[..., Any]:
         raise UserInputError(
             f"{path!r}: can't import module {error.name!r}; is it installed, or in this folder?"
         ) from error
+    except Exception as error:
+        raise UserInputError(f"{path!r}: {_while_importing(module_name, error)}") from error
     if not hasattr(module, attribute):
         raise UserInputError(f"{path!r}: module {module_name!r} ({module.__file__}) has no name {attribute!r}")
     loaded = getattr(module, attribute)
@@ -154,10 +157,12 @@ def locate(name: str, group: str) -> UserComponent:
     _see_working_directory()
     try:
         spec = importlib.util.find_spec(module_name)
-    except (ModuleNotFoundError, ValueError) as error:
+    except (ImportError, ValueError) as error:
         raise UserInputError(
             f"{name!r}: can't find module {module_name!r}; is it installed, or in this folder?"
         ) from error
+    except Exception as error:  # finding a.b.c imports a.b
+        raise UserInputError(f"{name!r}: {_while_importing(module_name, error)}") from error
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         raise UserInputError(
             f"{name!r}: can't find the Python source of module {module_name!r} (installed, or in this folder?)"
@@ -173,6 +178,13 @@ def default_params(function: Callable[..., Any]) -> dict[str, Any]:
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.default is not inspect.Parameter.empty
     }
+
+
+def _while_importing(module: str, error: Exception) -> str:
+    """The place in the user's file where importing it failed."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else f"{last.filename}:{last.lineno}"
+    return f"importing {module!r} failed at {where}: {type(error).__name__}: {error}"
 
 
 def _see_working_directory() -> None:

@@ -32,8 +32,16 @@ class Limit(Section):
 class Statistics(Section):
     """Mean and standard deviation of the normalisation, in [0, 1] pixel values, one number a channel."""
 
-    mean: list[float] = Field(min_length=1)
-    std: list[Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    mean: list[float]
+    std: list[Annotated[float, Field(gt=0)]]
+
+    @model_validator(mode="after")
+    def _one_or_three(self) -> Statistics:
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+            raise ValueError(
+                f"has {len(self.mean)} means and {len(self.std)} stds, expected 1 or 3 of each, one a channel"
+            )
+        return self
 
 
 class Data(Section):
@@ -239,7 +247,7 @@ class Experiment(BaseModel):
 
     name: str = Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
     description: str = ""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, strict=True)
     data: Data
     model: Model
     train_cls: TrainCls | None = Field(None, alias="train-cls")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,20 +18,10 @@ from roarline.config.experiment import Experiment
 from roarline.config.methods import METHODS
 from roarline.config.metrics import METRICS
 from roarline.config.models import MODELS
+from roarline.config.overrides import SafeLoader, override, unaliased
 from roarline.errors import ConfigError, UserInputError
 
 Path_ = tuple[str | int, ...]
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-3 as a number, as YAML 1.2 does, and refuses a key that stands twice."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)$"),
-    list("-+0123456789."),
-)
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -52,8 +43,8 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: can't be read as UTF-8 text: {error}") from error
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+        node = yaml.compose(text, Loader=SafeLoader)
+        data = yaml.load(text, Loader=SafeLoader)  # noqa: S506 - derives from yaml.SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -63,10 +54,14 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping of keys to values, got {type(data).__name__}")
     lines = _Lines(path, node)
+    try:
+        data = unaliased(data)
+    except RecursionError as error:
+        raise ConfigError(f"{path}: an anchor holds itself") from error
     data.pop("anchors", None)  # a place for &anchors that are used elsewhere
     problems: list[tuple[int, str]] = lines.duplicates()
     for word in overrides:
-        _override(data, word)
+        override(data, word)
     experiment = None
     try:
         experiment = Experiment.model_validate(data)
@@ -220,9 +215,11 @@ def _component_errors(data: dict[str, Any]) -> list[tuple[Path_, str]]:
             return
         named_by = key if block.get(key) is not None else fallback
         name = block.get(named_by) if named_by else None
-        if not isinstance(name, str) or any(name.startswith(prefix) for prefix in free):
+        if not isinstance(name, str):
             return
         params = block.get("params") or {}
+        if name not in table and not _is_json(params):
+            found.append(((*where, "params"), "holds a date, bytes, NaN or infinity: expected JSON's types, finite"))
         if name in table:
             if isinstance(params, dict):
                 try:
@@ -235,6 +232,8 @@ def _component_errors(data: dict[str, Any]) -> list[tuple[Path_, str]]:
                         )
                         for e in error.errors()
                     )
+            return
+        if any(name.startswith(prefix) for prefix in free):
             return
         try:
             locate(name, f"roarline.{kind}s")
@@ -267,40 +266,15 @@ def _component_errors(data: dict[str, Any]) -> list[tuple[Path_, str]]:
     return found
 
 
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _whose(kind: str, name: str, params: type[Params]) -> str:
     if params is NoParams:
         return f" ({kind} {name!r} has no parameters)"
     return ""
-
-
-def _override(data: dict[str, Any], word: str) -> None:
-    path, equals, text = word.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"--set {word!r}: expected key.path=value, e.g. train-cls.epochs=3")
-    try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {word!r}: the value is not valid YAML") from error
-    current: Any = data
-    *parents, last = path.split(".")
-    for part in parents:
-        if isinstance(current, list):
-            current = _item(current, part, word)
-        else:
-            if not isinstance(current.get(part), (dict, list)):
-                current[part] = {}
-            current = current[part]
-    if isinstance(current, list):
-        index = current.index(_item(current, last, word))
-        current[index] = value
-    else:
-        current[last] = value
-
-
-def _item(items: list[Any], part: str, word: str) -> Any:
-    if part.isdigit() and int(part) < len(items):
-        return items[int(part)]
-    for item in items:
-        if isinstance(item, dict) and item.get("name") == part:
-            return item
-    raise ConfigError(f"--set {word!r}: the list has no item {part!r} (use an index from 0, or an item's name)")

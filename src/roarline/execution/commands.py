@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -16,10 +17,11 @@ from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import read_csv
 from roarline.config.load import load_experiment
 from roarline.errors import ArtifactError, DataError, UserInputError
+from roarline.execution.devices import parse_device, worker_devices
 from roarline.execution.experiment_view import write_view
 from roarline.execution.leaderboard import leaderboard
 from roarline.execution.plan import Plan, build_plan
-from roarline.execution.run import needed, run_plan
+from roarline.execution.run import RunResult, needed, run_plan
 from roarline.stages import STAGES
 
 
@@ -27,7 +29,7 @@ def run(config: Path, overrides: Sequence[str]) -> None:
     """`roarline run`."""
     plan, store = _load(config, overrides)
     plan = _obtain_data(plan)
-    result = run_plan(plan, store)
+    result = _run(plan, store)
     folder = write_view(plan, store)
     print(leaderboard(read_csv(folder / "scores.csv"), plan.experiment.aggregate_scores.confidence))
     total = result.made + result.cached
@@ -57,7 +59,7 @@ def run_stage(config: Path, overrides: Sequence[str], stage: str, *, only: bool)
         if missing:
             stages = [name for name in STAGES if name in {input_stage for input_stage, _ in missing}]
             raise UserInputError(f"{stage} reads what isn't there yet; run first: {', '.join(stages)}")
-    result = run_plan(plan, store, stage)
+    result = _run(plan, store, stage)
     folder = write_view(plan, store)
     print(
         f"{stage}: {len(jobs)} artifact{'s' if len(jobs) > 1 else ''}, "
@@ -148,7 +150,12 @@ def gc(root: Path, *, yes: bool) -> None:
     store = _store(root)
     kept: set[str] = set()
     for path in sorted(root.glob("experiments/*/experiment.json")):
-        kept |= {short(job["key"]) for job in read_json(path)["jobs"]}
+        try:
+            kept |= {short(job["key"]) for job in read_json(path)["jobs"]}
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{path}: damaged; run its experiment again, or delete it, before gc") from error
+    if any(store.is_running(*path.stem.rsplit("-", 1)) for path in root.glob(".locks/*.lock")):
+        raise UserInputError(f"{root}: a run is at work there; drop what is unused when it has ended")
     unused = [item for item in store.artifacts() if item.path.name not in kept]
     left_over = [path for path in sorted(root.glob(".work/*/*")) if not store.is_running(path.parent.name, path.name)]
     if not unused and not left_over:
@@ -182,6 +189,7 @@ def explain(
     """`roarline explain`."""
     from roarline.stages import explain as stage
 
+    device = worker_devices(parse_device(device))[0][0]
     if not classifier.startswith("torchvision:"):
         classifier = str(find_artifact(classifier, root).path)
     result = stage.explain(
@@ -234,6 +242,14 @@ def find_artifact(name: str, root: Path) -> Artifact:
     return found[0]
 
 
+def _run(plan: Plan, store: Store, stage: str | None = None) -> RunResult:
+    """Run with the view written first, so that `gc` knows whose the artifacts are though the run fails or is killed."""
+    if any(not store.exists(job.stage, job.key) for job in plan.jobs):
+        with contextlib.suppress(ArtifactError):  # an unwritable store is reported by the job that needs it
+            write_view(plan, store)
+    return run_plan(plan, store, stage)
+
+
 def _load(config: Path, overrides: Sequence[str]) -> tuple[Plan, Store]:
     experiment = load_experiment(config, overrides)
     return build_plan(experiment), Store(experiment.runtime.artifacts)
@@ -278,7 +294,10 @@ def _params(words: Sequence[str]) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         if not equals:
             raise UserInputError(f"--param {word!r}: expected name=value")
-        params[name] = yaml.safe_load(text)
+        try:
+            params[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserInputError(f"--param {word!r}: the value is not valid YAML") from error
     return params
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from roarline.config.experiment import Runtime
 from roarline.errors import UserInputError
 from roarline.execution.local import available_cpus
@@ -39,6 +41,18 @@ def worker_devices(runtime: Runtime) -> tuple[list[str], int | None]:
         gpus = [device]
     workers = len(gpus) if runtime.workers == "auto" else runtime.workers
     return [gpus[index % len(gpus)] for index in range(workers)], None
+
+
+def parse_device(name: str) -> Runtime:
+    """A runtime with one worker on the device of that name.
+
+    Raises:
+        UserInputError: It is no device's name.
+    """
+    try:
+        return Runtime(device=name, workers=1)
+    except ValidationError as error:
+        raise UserInputError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from error
 
 
 def _may_have_gpu() -> bool:

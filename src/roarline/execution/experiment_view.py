@@ -8,6 +8,7 @@ from typing import Any
 
 from roarline.artifacts.files import atomic_path, read_json, write_json
 from roarline.artifacts.store import Store
+from roarline.errors import ArtifactError
 from roarline.execution.plan import Plan
 
 
@@ -29,7 +30,7 @@ def write_view(plan: Plan, store: Store) -> Path:
         "jobs": jobs,
     }
     path = folder / "experiment.json"
-    if not path.exists() or read_json(path) != view:
+    if _known(path) != view:
         write_json(path, view)
     for stage, name, target in (
         ("aggregate-scores", "scores.csv", "scores.csv"),
@@ -39,6 +40,14 @@ def write_view(plan: Plan, store: Store) -> Path:
             if store.exists(stage, job.key):
                 _copy(store.open(stage, job.key).path / name, folder / target)
     return folder
+
+
+def _known(path: Path) -> Any:
+    """The view as it stands; None where there is none, or a damaged one, which is then written anew."""
+    try:
+        return read_json(path)
+    except ArtifactError:
+        return None
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -16,6 +16,7 @@ from roarline.config.datasets import DATASETS
 from roarline.config.experiment import Experiment, Method
 from roarline.config.load import parse_params
 from roarline.config.methods import METHODS
+from roarline.config.metrics import METRICS
 from roarline.config.models import MODELS
 from roarline.errors import UserInputError
 from roarline.stages import STAGES
@@ -86,6 +87,7 @@ def build_plan(experiment: Experiment) -> Plan:
     if experiment.evaluate_perturbation:
         for method in experiment.attribution.methods:
             settings = experiment.evaluate_perturbation.model_dump(mode="json")
+            settings["metrics"] = [name for name in METRICS if name in settings["metrics"]]
             scores[method.name] = add(
                 "evaluate-perturbation",
                 f"evaluate-perturbation {method.name}",
@@ -181,7 +183,12 @@ def _data_parameters(plan: Plan) -> dict[str, Any]:
         parameters["fingerprint"] = raw or PENDING
     else:
         user = locate(data.dataset, "roarline.datasets")
-        parameters |= {"params": data.params, "fingerprint": "", **_user(user)}
+        raw = load_object("roarline.data.fingerprint:any_files")(data.root)
+        if raw is None:
+            plan.pending = (
+                f"the raw data of {data.dataset!r} is not at {data.root!r}: keys are provisional until it is there"
+            )
+        parameters |= {"params": data.params, "fingerprint": raw or PENDING, **_user(user)}
     return parameters
 
 
@@ -293,11 +300,12 @@ def _add_cells(
         if method is not None:
             parameters |= {
                 "sign": _sign(method),
-                "fill": roar.fill,
                 "ties": roar.ties,
                 "merge_normalization": roar.merge_normalization,
                 "compat": roar.compat,
             }
+            if not probe:  # the probe sees no pixels, so that nothing is filled
+                parameters["fill"] = roar.fill
             inputs |= {f"maps_{split}": maps[method.name, split] for split in _splits(experiment)}
         name = method.name if method else "nothing removed"
         label = f"evaluate-roar {name} {mode} {fraction:g} #{repeat}{' probe' if probe else ''}"
@@ -307,7 +315,7 @@ def _add_cells(
             fraction,
             repeat,
             probe,
-            _add(plan, "evaluate-roar", label, parameters, inputs),
+            _add(plan, "evaluate-roar", label, parameters, inputs, local={"root": experiment.data.root}),
         )
 
     for repeat in range(roar.repeats):

@@ -128,7 +128,9 @@ class _Console:
         self._ended += 1
         self.made += message.kind == "made"
         self._bar.update()
-        if message.kind == "failed" and not message.text.startswith(NOT_RUN):
+        if message.kind == "failed" and message.text.startswith(NOT_RUN):
+            return
+        if message.kind == "failed":
             self._line(f"FAILED {job.label}: {message.text.splitlines()[0]}")
         elif job.cost >= 2:
             seconds = time.monotonic() - self._started.get(job.key, time.monotonic())

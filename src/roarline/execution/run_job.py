@@ -64,6 +64,7 @@ def _numerics(job: Job, device: str) -> Any:
     """The job's thread count and, on a CPU, deterministic algorithms; as before afterwards."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    dtype, matmul = torch.get_default_dtype(), torch.get_float32_matmul_precision()
     torch.set_num_threads(job.threads)
     torch.use_deterministic_algorithms(device == "cpu")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -72,6 +73,9 @@ def _numerics(job: Job, device: str) -> Any:
     try:
         yield
     finally:
+        torch.set_default_dtype(dtype)  # a user's method may have changed it for the whole process
+        torch.set_float32_matmul_precision(matmul)
+        torch.set_grad_enabled(True)
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
