@@ -54,5 +54,10 @@ def test_a_single_fraction_stands_for_itself() -> None:
 
 def test_a_failed_score_shows_its_status() -> None:
     row = ("a", "morf", "", "", "False", "", "", "", "failed: no finite score")
-    assert "failed: no finite score" in leaderboard(scores(row), confidence=0.9)
+    assert "failed: no finite score" in leaderboard(scores(row))
+
+
+def test_the_legend_of_the_star_stands_only_where_there_is_a_random_ranking() -> None:
+    row = ("a", "morf", "", "0.5", "False", "-0.1", "0.2", "1", "ok")
     assert "90%" in leaderboard(scores(row), confidence=0.9)
+    assert "*" not in leaderboard(scores((*row[:5], "", "", *row[7:])))

@@ -34,9 +34,10 @@ def leaderboard(scores: Mapping[str, Sequence[str]], confidence: float = 0.95) -
     reference = next((float(row["value"]) for row in rows if row["method"] == _REFERENCE and row["value"]), None)
     if reference is not None:
         lines.append(f"with nothing removed, a retrained network reaches {reference:.3f}")
-    lines.append(
-        f"↑ higher is better, ↓ lower; * the {confidence:.0%} interval of the paired difference to random excludes 0"
-    )
+    legend = "↑ higher is better, ↓ lower"
+    if any(row["difference_ci_low"] for row in shown):
+        legend += f"; * the {confidence:.0%} interval of the paired difference to random excludes 0"
+    lines.append(legend)
     return "\n".join(lines)
 
 
