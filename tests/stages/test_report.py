@@ -113,11 +113,8 @@ def test_large_colour_images_stay_small_on_the_page(store: Store):
     methods = {name: name for name in (*real, "input_x_gradient", "sobel", "random", "constant", "centre_gaussian")}
     methods |= {f"another_{name}": name for name in real[:4]}
     recipe = Recipe(methods=methods, size_px=224, channels=3, gallery_images=8, repeats=1)
-    job = make(store, recipe)
-    start = time.process_time()
-    artifact = run_report(store, job)
-    # 15 methods of pure noise, the worst case for pictures: about 6 s of one core.
-    assert time.process_time() - start < 15
+    artifact = run_report(store, make(store, recipe))
+    # 15 methods of pure noise, the worst case for pictures.
     assert artifact.file("index.html").stat().st_size < 6e6
 
 
