@@ -41,7 +41,7 @@ def measure(options: Options) -> Iterator[Measurement]:
         bare = BarePasses(
             model, (3, options.input_px, options.input_px), batch_sizes=options.batch_sizes, device=options.device
         )
-        images = 2 if options.quick else 256 if on_gpu else 2
+        images = 2 if options.quick else 256 if on_gpu else 8
         with tempfile.TemporaryDirectory() as folder, _Run(Path(folder), model, name, images, settings, options) as run:
             measurement = Measurement(
                 "perturbation",

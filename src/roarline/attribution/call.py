@@ -21,11 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from roarline.attribution.memory import PassLimit, within_memory
 from roarline.attribution.model_state import frozen, guarded
-from roarline.attribution.passes import choose_targets
-from roarline.config.component import load_object
+from roarline.attribution.noise import noisy_moments
+from roarline.attribution.passes import choose_targets, pass_size
+from roarline.attribution.surroundings import Surroundings, extras_for, wanted_extras
+from roarline.config.component import Smooth, load_object, locate
 from roarline.config.methods import METHODS
 from roarline.errors import MethodError, RoarlineError
+from roarline.seeds import derive_seed
 
 PREDICTED = -1
 SeedOf = Callable[[int, int], int]
@@ -37,7 +41,7 @@ class MethodCall:
 
     Attributes:
         name: Named in every message.
-        builtin: True for a line of the table: it may take ``seeds``.
+        builtin: True for a line of the table: its signature may name ``surroundings.EXTRAS``.
         one_pass: Its one forward pass is of the unchanged images: it takes -1 as a target, and logits come with it.
         keeps_activations: Its passes are recorded for a backward pass to the input.
     """
@@ -49,11 +53,12 @@ class MethodCall:
     builtin: bool = False
     one_pass: bool = False
     keeps_activations: bool = True
+    smooth: Smooth | None = None
 
     @cached_property
-    def seeded(self) -> bool:
-        """True for a built-in that draws random numbers, from ``seeds``, one a row."""
-        return self.builtin and "seeds" in inspect.signature(self.function).parameters
+    def extras(self) -> frozenset[str]:
+        """What a built-in wants to know beside model, images and targets."""
+        return wanted_extras(self.function) if self.builtin else frozenset()
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,13 @@ class Attribution:
     logits: Tensor
 
 
-def find_method(method: str, params: Mapping[str, Any], *, batched: bool = True) -> MethodCall:
-    """Look up a method by table name or dotted path.
+def find_method(
+    method: str, params: Mapping[str, Any], *, batched: bool = True, smooth: Smooth | None = None
+) -> MethodCall:
+    """Look up a method by table name, entry point or dotted path.
+
+    Args:
+        smooth: Take a moment of its maps over noisy copies of the image.
 
     Raises:
         UserInputError: There is no such method.
@@ -74,10 +84,11 @@ def find_method(method: str, params: Mapping[str, Any], *, batched: bool = True)
     if method in METHODS:
         component = METHODS[method]
         return MethodCall(
-            method, component.load(), params, builtin=True, one_pass=component.one_pass,
-            keeps_activations=component.keeps_activations,
+            method, component.load(), params, builtin=True, one_pass=component.one_pass and smooth is None,
+            keeps_activations=component.keeps_activations, smooth=smooth,
         )  # fmt: skip
-    return MethodCall(method, load_object(method), params, batched=batched)
+    path = method if ":" in method else locate(method, "roarline.methods").dotted_path
+    return MethodCall(method, load_object(path), params, batched=batched, smooth=smooth)
 
 
 def attribute(
@@ -88,6 +99,8 @@ def attribute(
     *,
     seed_of: SeedOf,
     sample_ids: Sequence[str],
+    surroundings: Surroundings | None = None,
+    limit: PassLimit | None = None,
 ) -> Attribution:
     """Compute the maps of one batch and leave the model as it was, also after an exception.
 
@@ -96,7 +109,9 @@ def attribute(
         images_BCHW: Normalised network inputs.
         targets_B: int64 on the images' device; -1 means the predicted class, the one of the largest logit.
         seed_of: From (row of the batch, target class) to the seed of its random draws.
-        sample_ids: One a row, for messages.
+        sample_ids: One a row, for messages; rows with the same id are the same image.
+        surroundings: What built-in methods may ask for.
+        limit: Images in a pass; lowered where memory runs out, and then kept for the next batch.
 
     Returns:
         Maps, the chosen targets and the logits, on the images' device.
@@ -104,20 +119,84 @@ def attribute(
     Raises:
         MethodError: The method fails, or returns something of the wrong type or shape. Values are not looked at: see
             ``artifacts.maps.check_rows``.
+        ModelError: A single image is too much for the device's memory.
     """
+    around = surroundings or Surroundings()
+
+    def compute(rows: slice) -> Attribution:
+        return _attribute(
+            model, images_BCHW[rows], targets_B[rows], method, lambda row, target: seed_of(rows.start + row, target),
+            sample_ids[rows], around,
+        )  # fmt: skip
+
+    count = len(images_BCHW)
+    height, width = images_BCHW.shape[2:]
+    rule = pass_size(height, width, images_BCHW.device, keeps_activations=method.keeps_activations)
     with frozen(model), contextlib.nullcontext() if method.builtin else guarded(model, method.name):
-        if method.one_pass:
-            with _first_output(model) as outputs:
-                returned = method.function(model, images_BCHW, targets_B, **method.params)
-            logits = outputs[0]
-            targets = choose_targets(logits, targets_B)
-        else:
-            with torch.no_grad():
-                logits = model(images_BCHW)
-            targets = choose_targets(logits, targets_B)
-            returned = _call(method, model, images_BCHW, targets, seed_of, sample_ids)
+        slices = list(within_memory(limit or PassLimit(), count, rule, method.name, compute))
+    if len(slices) == 1:
+        return slices[0]
+    return Attribution(
+        torch.cat([part.maps for part in slices]),
+        torch.cat([part.targets for part in slices]),
+        torch.cat([part.logits for part in slices]),
+    )
+
+
+def _attribute(
+    model: nn.Module,
+    images_BCHW: Tensor,
+    targets_B: Tensor,
+    method: MethodCall,
+    seed_of: SeedOf,
+    sample_ids: Sequence[str],
+    around: Surroundings,
+) -> Attribution:
+    if method.one_pass:
+        extras = extras_for(
+            method.name, method.extras, around, seeds=(), logits_BK=None, targets_B=targets_B, sample_ids=sample_ids
+        )
+        with _first_output(model) as outputs:
+            returned = method.function(model, images_BCHW, targets_B, **method.params, **extras)
+        logits = outputs[0]
         maps = _check_maps(method, returned, images_BCHW, sample_ids)
+        return Attribution(maps, choose_targets(logits, targets_B), logits)
+    with torch.no_grad():
+        logits = model(images_BCHW)
+    targets = choose_targets(logits, targets_B)
+    seeds = [seed_of(row, target) for row, target in enumerate(targets.tolist())]
+    if method.smooth is None:
+        maps = _call(method, model, images_BCHW, targets, seeds, sample_ids, around, logits)
+    else:
+        maps = _smoothed(method, method.smooth, model, images_BCHW, targets, seeds, sample_ids, around)
     return Attribution(maps, targets, logits)
+
+
+def _smoothed(
+    method: MethodCall,
+    smooth: Smooth,
+    model: nn.Module,
+    images_BCHW: Tensor,
+    targets_B: Tensor,
+    seeds: Sequence[int],
+    sample_ids: Sequence[str],
+    around: Surroundings,
+) -> Tensor:
+    """Mean, mean square or variance of the method's maps over noisy copies of each image."""
+
+    def maps_of(inputs: Tensor, copies: Sequence[tuple[int, int]]) -> Tensor:
+        owners = torch.tensor([row for row, _ in copies], device=targets_B.device)
+        copy_seeds = [derive_seed(seeds[row], "copy", copy) for row, copy in copies]
+        ids = [sample_ids[row] for row, _ in copies]
+        inputs = inputs.contiguous(memory_format=_memory_format(images_BCHW))
+        return _call(method, model, inputs, targets_B[owners], copy_seeds, ids, around, None)
+
+    mean, variance = noisy_moments(
+        images_BCHW, smooth.samples, smooth.noise, seeds, maps_of, keeps_activations=method.keeps_activations
+    )
+    if smooth.kind == "mean":
+        return mean
+    return variance if smooth.kind == "variance" else variance + mean.square()
 
 
 def _call(
@@ -125,17 +204,38 @@ def _call(
     model: nn.Module,
     images_BCHW: Tensor,
     targets_B: Tensor,
-    seed_of: SeedOf,
+    seeds: Sequence[int],
     sample_ids: Sequence[str],
-) -> Any:
-    if method.builtin and not method.seeded:
-        return method.function(model, images_BCHW, targets_B, **method.params)
-    seeds = [seed_of(row, target) for row, target in enumerate(targets_B.tolist())]
+    around: Surroundings,
+    logits_BK: Tensor | None,
+) -> Tensor:
+    """Checked maps of one call; without ``logits_BK`` the images are noisy copies, each an image of its own."""
     if method.builtin:
-        return method.function(model, images_BCHW, targets_B, **method.params, seeds=seeds)
-    if method.batched:
+        numbered = sample_ids if logits_BK is not None else [f"{row}" for row in range(len(sample_ids))]
+        if logits_BK is None and "logits_BK" in method.extras:
+            with torch.no_grad():
+                logits_BK = model(images_BCHW)
+        extras = extras_for(
+            method.name, method.extras, around, seeds=seeds, logits_BK=logits_BK, targets_B=targets_B,
+            sample_ids=sample_ids, image_ids=numbered,
+        )  # fmt: skip
+        returned = method.function(model, images_BCHW, targets_B, **method.params, **extras)
+    elif method.batched:
         with _seeded_globals(seeds[0], images_BCHW.device):
-            return _call_users(method, model, images_BCHW, targets_B.clone(), sample_ids[0])
+            returned = _call_users(method, model, images_BCHW, targets_B.clone(), sample_ids[0])
+    else:
+        returned = _one_by_one(method, model, images_BCHW, targets_B, seeds, sample_ids)
+    return _check_maps(method, returned, images_BCHW, sample_ids)
+
+
+def _one_by_one(
+    method: MethodCall,
+    model: nn.Module,
+    images_BCHW: Tensor,
+    targets_B: Tensor,
+    seeds: Sequence[int],
+    sample_ids: Sequence[str],
+) -> Tensor:
     maps = []
     for row, seed in enumerate(seeds):
         with _seeded_globals(seed, images_BCHW.device):
@@ -144,6 +244,11 @@ def _call(
     if len({map_.shape for map_ in maps}) > 1:
         raise MethodError(f"{method.name}: maps of different shapes: {sorted({tuple(map_.shape) for map_ in maps})}")
     return torch.stack(maps)
+
+
+def _memory_format(images_BCHW: Tensor) -> torch.memory_format:
+    channels_last = images_BCHW.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last and not images_BCHW.is_contiguous() else torch.contiguous_format
 
 
 def _call_users(method: MethodCall, model: nn.Module, images: Tensor, targets: Tensor, sample_id: str) -> Any:
@@ -160,7 +265,7 @@ def _call_users(method: MethodCall, model: nn.Module, images: Tensor, targets: T
             ) from error
     try:
         return method.function(model, images, targets, **method.params)
-    except RoarlineError:
+    except (RoarlineError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         batch = " (first of its batch; does the method expect `batched: false`?)" if method.batched else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +17,24 @@ from torch import Tensor, nn
 _CPU_SIDES_PX, _CPU_LARGE_PX = 2048, 128
 _GPU_PX = 64 * 224 * 224
 MAX_PASS = 1024
+_AT_MOST: ContextVar[int | None] = ContextVar("at_most", default=None)
+
+
+@contextlib.contextmanager
+def at_most(images: int | None) -> Iterator[None]:
+    """Inside, no pass has more images than this; None: only the rule of ``pass_size`` counts."""
+    token = _AT_MOST.set(images)
+    try:
+        yield
+    finally:
+        _AT_MOST.reset(token)
 
 
 def pass_size(height: int, width: int, device: torch.device, *, keeps_activations: bool = True) -> int:
     """How many images go through the network at once: a power of two from the image's size and the kind of device.
 
-    A fixed rule and no measurement, so that a batch is the same batch on every machine of a kind.
+    A fixed rule and no measurement, so that a batch is the same batch on every machine of a kind; where memory ran out,
+    ``at_most`` lowers it.
 
     Args:
         keeps_activations: The pass is recorded for a backward pass to the input.
@@ -30,7 +44,7 @@ def pass_size(height: int, width: int, device: torch.device, *, keeps_activation
         fitting = _CPU_SIDES_PX / side * (2 if side >= _CPU_LARGE_PX and not keeps_activations else 1)
     else:
         fitting = _GPU_PX / side**2
-    return min(MAX_PASS, 1 << (max(1, int(fitting)).bit_length() - 1))
+    return min(MAX_PASS, 1 << (max(1, int(fitting)).bit_length() - 1), _AT_MOST.get() or MAX_PASS)
 
 
 def choose_targets(logits_BK: Tensor, targets_B: Tensor) -> Tensor:
@@ -81,13 +95,45 @@ def accumulate_passes(
         vary: From (image, first copy, last copy + 1) to those altered copies [n, C, H, W].
         collect: Is given (image, first copy, last copy + 1, gradients [n, C, H, W]) of each.
     """
-    size = pass_size(images_BCHW.shape[2], images_BCHW.shape[3], images_BCHW.device)
+    in_full_passes(images_BCHW, repeats, vary, copy_gradients(model, targets_B), collect)
+
+
+def copy_gradients(model: nn.Module, targets_B: Tensor) -> Callable[[Tensor, Sequence[tuple[int, int]]], Tensor]:
+    """What ``in_full_passes`` evaluates for gradients: from inputs and their (image, copy) pairs to [n, C, H, W]."""
+
+    def gradients(inputs: Tensor, copies: Sequence[tuple[int, int]]) -> Tensor:
+        owners = torch.tensor([image for image, _ in copies], device=targets_B.device)
+        return target_logit_gradient(model, inputs, targets_B[owners])
+
+    return gradients
+
+
+def in_full_passes(
+    images_BCHW: Tensor,
+    repeats: int,
+    vary: Callable[[int, int, int], Tensor],
+    evaluate: Callable[[Tensor, Sequence[tuple[int, int]]], Tensor],
+    collect: Callable[[int, int, int, Tensor], None],
+    *,
+    keeps_activations: bool = True,
+) -> None:
+    """Evaluate ``repeats`` altered copies of every image, as many at once as fill a pass, image after image.
+
+    Args:
+        images_BCHW: Network inputs.
+        vary: From (image, first copy, last copy + 1) to those altered copies [n, C, H, W].
+        evaluate: From inputs [n, C, H, W] and their (image, copy) pairs to results [n, ...].
+        collect: Is given (image, first copy, last copy + 1, results [n, ...]) of each image in a pass.
+        keeps_activations: As ``pass_size`` takes it.
+    """
+    height, width = images_BCHW.shape[2:]
+    size = pass_size(height, width, images_BCHW.device, keeps_activations=keeps_activations)
     for spans in _full_passes(len(images_BCHW), repeats, size):
-        counts = [stop - start for _, start, stop in spans]
         inputs = torch.cat([vary(image, start, stop) for image, start, stop in spans])
-        owners = [image for (image, _, _), count in zip(spans, counts, strict=True) for _ in range(count)]
-        gradients = target_logit_gradient(model, inputs, targets_B[torch.tensor(owners, device=targets_B.device)])
-        for (image, start, stop), part in zip(spans, torch.split(gradients, counts), strict=True):
+        results = evaluate(inputs, [(image, copy) for image, start, stop in spans for copy in range(start, stop)])
+        for (image, start, stop), part in zip(
+            spans, torch.split(results, [stop - start for _, start, stop in spans]), strict=True
+        ):
             collect(image, start, stop, part)
 
 

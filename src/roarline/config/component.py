@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from roarline.errors import UserInputError
 
@@ -30,6 +30,34 @@ class Params(BaseModel):
 
 class NoParams(Params):
     """A component without parameters."""
+
+
+class Smooth(Params):
+    """A moment of a method's maps over noisy copies of the image (captum calls it a noise tunnel)."""
+
+    samples: int = Field(25, ge=1, description="noisy copies an image")
+    noise: float = Field(
+        0.15, ge=0, description="noise standard deviation as a fraction of the image's own value range"
+    )
+    kind: Literal["mean", "squared", "variance"] = Field(
+        "mean", description="mean, mean square or variance of the maps (SmoothGrad, SmoothGrad-Squared, VarGrad)"
+    )
+
+
+class MapFilter(Params):
+    """A filter over a method's maps, for controls that are only blurrier or coarser than the method itself."""
+
+    kind: Literal["blur", "max"] = Field(description="blur: a Gaussian; max: the largest value of a square window")
+    sigma_px: float | None = Field(None, gt=0, description="blur: standard deviation")
+    window_px: int | None = Field(None, ge=3, description="max: side of the window, odd")
+
+    @model_validator(mode="after")
+    def _its_own_size(self) -> MapFilter:
+        if (self.kind == "blur") != (self.sigma_px is not None) or (self.kind == "max") != (self.window_px is not None):
+            raise ValueError("blur takes sigma_px, max takes window_px")
+        if self.window_px is not None and self.window_px % 2 == 0:
+            raise ValueError(f"window_px is {self.window_px}, expected an odd number: the window is centred on a pixel")
+        return self
 
 
 @dataclass(frozen=True)
