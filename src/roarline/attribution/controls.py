@@ -5,7 +5,7 @@ Shapes: B images, C channels, H × W px.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -73,3 +73,20 @@ def sobel(model: nn.Module, images_BCHW: Tensor, targets_B: Tensor) -> Tensor:
     padded = functional.pad(images_BCHW, (1, 1, 1, 1), mode="replicate")
     derivatives = functional.conv2d(padded, kernels, groups=channels)
     return derivatives.square().sum(dim=1).sqrt()
+
+
+def ground_truth(
+    model: nn.Module, images_BCHW: Tensor, targets_B: Tensor, *, ground_truth: Callable[[], Tensor]
+) -> Tensor:
+    """The perfect mask: 1 at pixels of the target's objects, 0 elsewhere, from segmentation, else from boxes.
+
+    Args:
+        ground_truth: Gives the masks [B, H, W].
+
+    Returns:
+        [B, H, W] in {0, 1}; where an image has no object of the target's class, its objects of all classes; where it
+        has none at all, 0 everywhere, so that only tie-breaking ranks its pixels.
+
+    Source: control; what every localization metric calls best.
+    """
+    return ground_truth().to(images_BCHW)

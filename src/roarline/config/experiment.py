@@ -7,10 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from roarline.config.component import Channels, Sign
+from roarline.config.component import Channels, MapFilter, Sign, Smooth
+from roarline.config.datasets import DATASETS
+from roarline.config.methods import METHODS
 
 Split = Literal["train", "validation", "test"]
 Compat = Literal["corrected", "original"]
+MergeNormalization = Literal["min_max", "none"]
+Baseline = Literal["random", "sobel", "centre_gaussian", "constant", "ground_truth"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Threads = Annotated[int, Field(ge=1, le=1024, description="CPU threads of a job; part of the key")]
 
@@ -120,17 +124,33 @@ class Method(Section):
     batched: bool = Field(True, description="false: called with one preprocessed image [1, C, H, W] and one label")
     channels: Channels | None = Field(None, description="reduction of [B, C, H, W] maps; default: the method's")
     sign: Sign | None = Field(None, description="how values are read where pixels are ranked; default: the method's")
+    smooth: Smooth | None = Field(None, description="a moment of the maps over noisy copies of the image")
+    filter: MapFilter | None = Field(None, description="a blurred or max-filtered version of the maps, as a control")
+    merge_normalization: MergeNormalization | None = Field(
+        None, description="of each map before the maps of an image with several targets merge; default: evaluate-roar's"
+    )
 
     @property
     def component(self) -> str:
         """Name or dotted path of what computes the maps."""
         return self.method or self.name
 
+    @property
+    def baseline(self) -> bool:
+        """True for a control that knows nothing of the classifier."""
+        component = METHODS.get(self.component)
+        return component is not None and component.baseline
+
 
 class Attribution(Section):
     """Which maps are extracted."""
 
     methods: list[Method] = Field(min_length=1)
+    baselines: list[Baseline] | None = Field(
+        None,
+        description="controls that ride along in every table; default: all four, and ground_truth where the data set "
+        "has one",
+    )
     target: Literal["predicted", "label", "every-label"] = Field(
         "predicted",
         description="the class a map speaks of; predicted: the largest logit, multi-label too; every-label: a row each",
@@ -165,7 +185,7 @@ class EvaluateRoar(Section):
     training: TrainCls | None = Field(None, description="default: as train-cls")
     engine: Literal["single"] = "single"
     ties: Literal["random", "index"] = "random"
-    merge_normalization: Literal["min_max", "none"] = Field(
+    merge_normalization: MergeNormalization = Field(
         "min_max", description="of each map before the maps of an image with several targets merge by pixelwise maximum"
     )
     compat: Compat = "corrected"
@@ -257,6 +277,30 @@ class Experiment(BaseModel):
     aggregate_scores: AggregateScores = Field(AggregateScores(), alias="aggregate-scores")
     report: Report = Report()
     runtime: Runtime = Runtime()
+
+    @property
+    def methods(self) -> list[Method]:
+        """The methods that are named, then the baselines that are not."""
+        named = self.attribution.methods
+        present = {m.component for m in named if m.baseline and not (m.smooth or m.filter or m.params)}
+        names = {m.name for m in named}
+        wanted = self._baselines if self.attribution.baselines is None else self.attribution.baselines
+        return [
+            *named,
+            *(
+                Method(name=name if name not in names else f"{name}_baseline", method=name)
+                for name in wanted
+                if name not in present
+            ),
+        ]
+
+    @property
+    def _baselines(self) -> list[Baseline]:
+        every: list[Baseline] = ["sobel", "centre_gaussian", "constant", "random"]
+        dataset = DATASETS.get(self.data.dataset)
+        if dataset is not None and {"boxes", "segmentation"} & set(dataset.ground_truth):
+            every.insert(0, "ground_truth")
+        return every
 
     @model_validator(mode="after")
     def _trained_or_loaded(self) -> Experiment:

@@ -87,6 +87,15 @@ METHODS: dict[str, MethodComponent] = {
         keeps_activations=False,
         baseline=True,
     ),
+    "ground_truth": MethodComponent(
+        f"{_ATTRIBUTION}.controls:ground_truth",
+        NoParams,
+        "The perfect mask: the target's objects, from segmentation or boxes",
+        "control",
+        passes="0",
+        keeps_activations=False,
+        baseline=True,
+    ),
     "gradient": MethodComponent(
         f"{_ATTRIBUTION}.gradient:gradient",
         NoParams,

@@ -80,12 +80,12 @@ def build_plan(experiment: Experiment) -> Plan:
     )
     maps = {
         (method.name, split): _add_maps(plan, method, split, dataset, classifier)
-        for method in experiment.attribution.methods
+        for method in experiment.methods
         for split in _splits(experiment)
     }
     scores: dict[str, Job] = {}
     if experiment.evaluate_perturbation:
-        for method in experiment.attribution.methods:
+        for method in experiment.methods:
             settings = experiment.evaluate_perturbation.model_dump(mode="json")
             settings["metrics"] = [name for name in METRICS if name in settings["metrics"]]
             scores[method.name] = add(
@@ -240,6 +240,10 @@ def method_parameters(method: Method) -> dict[str, Any]:
     """What of a method goes into a key: everything but the name it has in this experiment."""
     component = _component(method)
     parameters: dict[str, Any] = {"method": method.component, "batched": method.batched, "channels": _channels(method)}
+    if method.smooth is not None:
+        parameters["smooth"] = _dump(method.smooth)
+    if method.filter is not None:
+        parameters["filter"] = _dump(method.filter)
     if component is not None:
         params = parse_params("method", method.component, component.params, method.params)
         return {**parameters, "params": params.model_dump(mode="json")}
@@ -252,6 +256,10 @@ def _user(user: UserComponent) -> dict[str, Any]:
 
 def _add_maps(plan: Plan, method: Method, split: str, dataset: Job, classifier: Job) -> Job:
     attribution = plan.experiment.attribution
+    inputs = {"dataset": dataset, "classifier": classifier}
+    if method.filter is not None:
+        unfiltered = method.model_copy(update={"filter": None})
+        inputs["maps"] = _add_maps(plan, unfiltered, split, dataset, classifier)
     return _add(
         plan,
         "extract-attribution-maps",
@@ -265,9 +273,9 @@ def _add_maps(plan: Plan, method: Method, split: str, dataset: Job, classifier: 
             "seed": plan.experiment.seed,
             "threads": attribution.threads,
         },
-        {"dataset": dataset, "classifier": classifier},
+        inputs,
         local={"root": plan.experiment.data.root},
-        cost=2.0,
+        cost=0.2 if method.filter else 2.0,
     )
 
 
@@ -301,7 +309,7 @@ def _add_cells(
             parameters |= {
                 "sign": _sign(method),
                 "ties": roar.ties,
-                "merge_normalization": roar.merge_normalization,
+                "merge_normalization": method.merge_normalization or roar.merge_normalization,
                 "compat": roar.compat,
             }
             if not probe:  # the probe sees no pixels, so that nothing is filled
@@ -321,7 +329,7 @@ def _add_cells(
     for repeat in range(roar.repeats):
         yield cell(None, "reference", 0.0, repeat, probe=False)
     for probe, repeats in ((False, roar.repeats), (True, roar.probe_repeats)):
-        for method in experiment.attribution.methods:
+        for method in experiment.methods:
             for mode in roar.modes:
                 for fraction in roar.fractions:
                     for repeat in range(repeats):
@@ -341,10 +349,10 @@ def _add_summary(
         {
             "name": m.name,
             "sign": _sign(m),
-            "baseline": bool((c := _component(m)) and c.baseline),
+            "baseline": m.baseline,
             **method_parameters(m),
         }
-        for m in experiment.attribution.methods
+        for m in experiment.methods
     ]
     score_inputs = {f"scores:{name}": job for name, job in scores.items()}
     cell_inputs = {f"cell:{index}": cell.job for index, cell in enumerate(cells)}
@@ -383,7 +391,7 @@ def _add_summary(
             "summary": summary,
             "dataset": dataset,
             "classifier": classifier,
-            **{f"maps:{method.name}": maps[method.name, "test"] for method in experiment.attribution.methods},
+            **{f"maps:{method.name}": maps[method.name, "test"] for method in experiment.methods},
             **score_inputs,
             **cell_inputs,
         },

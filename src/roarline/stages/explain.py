@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from roarline.artifacts.maps import MapRows, check_rows
 from roarline.artifacts.store import Artifact, Store
 from roarline.attribution.call import PREDICTED, attribute, find_method
+from roarline.attribution.surroundings import Surroundings
 from roarline.config.load import parse_params
 from roarline.config.methods import METHODS
 from roarline.data.decoding import decode, resized, to_array
@@ -120,7 +121,7 @@ def explain(
     component = METHODS.get(method)
     settings = dict(params or {})
     if component is not None:
-        settings = parse_params("method", method, component.params, settings).model_dump()
+        settings = parse_params("method", method, component.params, settings).model_dump(mode="json")
     subject = _load(classifier, store, weights)
     images = subject.prepare(decode(_read(image), str(image))).to(device)
     chosen = PREDICTED if target is None else find_class(target, subject.class_names)
@@ -131,6 +132,9 @@ def explain(
         find_method(method, settings, batched=batched),
         seed_of=lambda row, label: derive_seed(0, "explain", method, image.name, label),
         sample_ids=[image.name],
+        surroundings=Surroundings(
+            shared_seed=derive_seed(0, "explain", method, "shared"), mean=subject.mean, std=subject.std
+        ),
     )
     channels = component.channels if component else "sum"
     maps = reduce_channels(result.maps, channels) if result.maps.ndim == 4 else result.maps

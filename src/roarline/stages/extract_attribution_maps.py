@@ -22,13 +22,18 @@ from roarline.artifacts.map_parts import MapParts
 from roarline.artifacts.maps import MAPS_FILE, MapRows, check_rows, join_parts, write_part
 from roarline.artifacts.store import Writer
 from roarline.attribution.call import PREDICTED, Attribution, MethodCall, attribute, find_method
+from roarline.attribution.memory import PassLimit
 from roarline.attribution.passes import pass_size
+from roarline.attribution.surroundings import Surroundings
+from roarline.config.component import MapFilter, Smooth
 from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError, MethodError, ModelError
 from roarline.imaging.reduction import reduce_channels
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
+from roarline.stages.filter_maps import filter_artifact
 from roarline.stages.job import Context, Job, Progress
+from roarline.stages.surroundings import surroundings_of
 
 STAGE = "extract-attribution-maps"
 _PART_PX, _PART_ROWS = 2**22, (64, 4096)
@@ -52,7 +57,7 @@ class TargetRows:
 
 
 def run(job: Job, context: Context, writer: Writer) -> None:
-    """Write ``maps.h5``: the maps of one method for one split.
+    """Write ``maps.h5``: the maps of one method for one split, computed, or filtered from another ``maps`` artifact.
 
     Raises:
         MethodError: The method fails or returns something unusable.
@@ -60,27 +65,34 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         DataError: The targets don't fit the labels, or an image can't be read.
     """
     inputs, parameters = context.inputs(job), job.parameters
-    model, card = load_classifier(inputs["classifier"])
-    name, batched = parameters.get("dotted_path", parameters["method"]), parameters["batched"]
-    method = find_method(name, parameters["params"], batched=batched)
-    with DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset:
-        check_classes(card, dataset.class_names, dataset.name)
-        size = _image_size(dataset, card)
-        rows = target_rows(dataset, parameters["split"], parameters["target"])
-        extraction = Extraction(model, card, method, parameters, torch.device(context.device))
-        with ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader:
-            parts = extract(extraction, reader, rows, size, writer.parts, context.progress)
-    attributes = {
+    attributes: dict[str, Any] = {
         "method": parameters["method"],
         "parameters": parameters["params"],
         "split": parameters["split"],
         "target": parameters["target"],
         "channels": parameters["channels"],
-        "input_size": np.array(size),
         "classifier_digest": inputs["classifier"].digest,
         "dataset_digest": inputs["dataset"].digest,
+        **{name: parameters[name] for name in ("smooth", "filter") if name in parameters},
     }
-    join_parts(writer.out / MAPS_FILE, parts, attributes)
+    if "maps" in inputs:
+        filter_artifact(inputs["maps"], MapFilter(**parameters["filter"]), parameters["dtype"], writer, attributes)
+        return
+    model, card = load_classifier(inputs["classifier"])
+    name, batched = parameters.get("dotted_path", parameters["method"]), parameters["batched"]
+    smooth = Smooth(**parameters["smooth"]) if "smooth" in parameters else None
+    method = find_method(name, parameters["params"], batched=batched, smooth=smooth)
+    with DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset:
+        check_classes(card, dataset.class_names, dataset.name)
+        size = _image_size(dataset, card)
+        rows = target_rows(dataset, parameters["split"], parameters["target"])
+        device = torch.device(context.device)
+        with ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader:
+            purpose = f"{STAGE} {method.name}"
+            surroundings = surroundings_of(reader, card, size, device, parameters["seed"], purpose)
+            extraction = Extraction(model, card, method, parameters, device, surroundings)
+            parts = extract(extraction, reader, rows, size, writer.parts, context.progress)
+    join_parts(writer.out / MAPS_FILE, parts, {**attributes, "input_size": np.array(size)})
 
 
 def extract(
@@ -164,8 +176,10 @@ class Extraction:
         method: MethodCall,
         parameters: Mapping[str, Any],
         device: torch.device,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self.card, self.method, self.device = card, method, device
+        self.surroundings, self.limit = surroundings or Surroundings(mean=card.mean, std=card.std), PassLimit()
         self.channels, self.seed = parameters["channels"], parameters["seed"]
         self.dtype = np.dtype(parameters["dtype"])
         self.autocast = parameters["precision"] == "bfloat16"
@@ -211,6 +225,8 @@ class Extraction:
                 self.method,
                 seed_of=lambda row, target: derive_seed(self.seed, STAGE, self.method.name, sample_ids[row], target),
                 sample_ids=sample_ids,
+                surroundings=self.surroundings,
+                limit=self.limit,
             )
         maps = reduce_channels(result.maps, self.channels) if result.maps.ndim == 4 else result.maps
         return Attribution(maps, result.targets, result.logits)

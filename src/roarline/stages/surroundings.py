@@ -1,0 +1,74 @@
+"""What attribution methods may ask of the data set: training images as references, and ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from roarline.artifacts.classifier import ClassifierCard
+from roarline.artifacts.dataset import DatasetFile
+from roarline.attribution.surroundings import Surroundings
+from roarline.data.loading import ImageReader, normalise
+from roarline.errors import DataError
+from roarline.imaging.ground_truth import box_masks, segmentation_masks
+from roarline.seeds import derive_seed
+
+
+def surroundings_of(
+    reader: ImageReader, card: ClassifierCard, size: tuple[int, int], device: torch.device, seed: int, purpose: str
+) -> Surroundings:
+    """What methods may ask of one data set and classifier.
+
+    Args:
+        size: (H, W) of the images in px.
+        seed: The experiment's.
+        purpose: What the draws are for: the stage and the method.
+    """
+    return Surroundings(
+        shared_seed=derive_seed(seed, purpose, "shared"),
+        mean=card.mean,
+        std=card.std,
+        references=_references(reader, card, device, derive_seed(seed, purpose, "references")),
+        ground_truth=_ground_truth(reader.dataset, size),
+    )
+
+
+def _references(reader: ImageReader, card: ClassifierCard, device: torch.device, seed: int) -> Callable[[int], Tensor]:
+    @cache
+    def draw(count: int) -> Tensor:
+        """[count, C, H, W] normalised training images, without replacement where there are enough."""
+        rows = reader.dataset.rows("train")
+        if not len(rows):
+            raise DataError(f"data set {reader.dataset.name!r} has no training images to take references from")
+        order = np.random.default_rng(seed).permutation(len(rows))
+        chosen = rows[np.resize(order, count)]
+        return normalise(reader.read(chosen).to(device), card.mean, card.std)
+
+    return draw
+
+
+def _ground_truth(dataset: DatasetFile, size: tuple[int, int]) -> Callable[[Sequence[str], Tensor], Tensor]:
+    @cache
+    def row_numbers() -> dict[str, int]:
+        return {sample_id: row for row, sample_id in enumerate(dataset.sample_ids)}
+
+    def masks(sample_ids: Sequence[str], targets_B: Tensor) -> Tensor:
+        """float32 [B, H, W] on the targets' device, 1 at pixels of the target's objects."""
+        rows = np.array([row_numbers()[sample_id] for sample_id in sample_ids], dtype=np.int64)
+        segmentation = dataset.segmentation(rows)
+        if segmentation is not None:
+            found = segmentation_masks(torch.from_numpy(segmentation), targets_B.cpu())
+        elif dataset.boxes is not None:
+            found = box_masks(torch.from_numpy(dataset.boxes), torch.from_numpy(rows), targets_B.cpu(), size)
+        else:
+            raise DataError(
+                f"data set {dataset.name!r} has neither boxes nor segmentation, which `ground_truth` draws; leave it "
+                "out of attribution.baselines and attribution.methods"
+            )
+        return found.to(targets_B.device, torch.float32)
+
+    return masks
