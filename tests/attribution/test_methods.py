@@ -6,15 +6,12 @@ import pytest
 import torch
 
 from roarline.attribution.call import attribute, find_method
+from roarline.attribution.surroundings import Surroundings
 from roarline.config.methods import METHODS
 from roarline.models.cifar_resnet import resnet8
 from roarline.seeds import derive_seed
+from tests.method_params import cheap_params
 
-PARAMS = {
-    "gradcam": {"layer": "layer3.0.relu"},
-    "integrated_gradients": {"steps": 5},
-    **{name: {"samples": 3} for name in ("smoothgrad", "smoothgrad_squared", "vargrad")},
-}
 IDS = ["first", "second", "third"]
 
 
@@ -37,10 +34,23 @@ def run(model, images, name, rows=(0, 1, 2)):
         model,
         images[rows],
         torch.tensor([-1, 2, 0])[rows],
-        find_method(name, PARAMS.get(name, {})),
+        find_method(name, METHODS[name].params(**cheap_params(name, "layer3.0.relu")).model_dump(mode="json")),
         seed_of=lambda row, target: derive_seed(0, name, IDS[rows[row]], target),
         sample_ids=[IDS[row] for row in rows],
+        surroundings=Surroundings(
+            shared_seed=3, mean=[0.5] * 3, std=[0.25] * 3, references=references, ground_truth=ground_truth
+        ),
     )
+
+
+def references(count):
+    return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+
+
+def ground_truth(sample_ids, targets):
+    masks = torch.zeros(len(sample_ids), 16, 16)
+    masks[:, 4:9, 3:7] = 1
+    return masks
 
 
 def fingerprint(model):

@@ -29,7 +29,7 @@ def make_artifact(store: Store, stage: str, parameters: Mapping[str, Any], write
 
 def toy_dataset(
     store: Store, *, count: int = 12, side: int = 16, classes: int = 4, split: np.ndarray | None = None,
-    labels: np.ndarray | None = None,
+    labels: np.ndarray | None = None, boxes: np.ndarray | None = None, segmentation: np.ndarray | None = None,
 ) -> Artifact:  # fmt: skip
     """Random RGB images; all in the test split unless said otherwise. Labels [N, K] make it multi-label."""
     rng = np.random.default_rng(7)
@@ -41,11 +41,12 @@ def toy_dataset(
             name="toy", class_names=[f"class {index}" for index in range(classes)], multi_label=known.ndim == 2,
             sample_ids=[f"image/{index:04d}" for index in range(count)], split=chosen, labels=known,
             mean=np.full(3, 0.5), std=np.full(3, 0.25),
-            images=rng.integers(0, 256, (count, 3, side, side), dtype=np.uint8),
+            images=rng.integers(0, 256, (count, 3, side, side), dtype=np.uint8), boxes=boxes, segmentation=segmentation,
         )  # fmt: skip
         write_dataset(folder / DATASET_FILE, content)
 
     recipe = {"count": count, "side": side, "classes": classes, "split": chosen.tolist(), "labels": known.tolist()}
+    recipe |= {"boxes": None if boxes is None else boxes.tolist(), "segmentation": segmentation is not None}
     return make_artifact(store, "prepare-data", recipe, write)
 
 

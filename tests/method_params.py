@@ -1,0 +1,20 @@
+"""Parameters with which every method of the table is cheap enough for a test: METHODS' own defaults where absent."""
+
+from typing import Any
+
+CHEAP: dict[str, dict[str, Any]] = {
+    "integrated_gradients": {"steps": 3},
+    **{name: {"samples": 3} for name in ("smoothgrad", "smoothgrad_squared", "vargrad")},
+}
+
+
+def cheap_params(method: str, layer: str) -> dict[str, Any]:
+    """Parameters of a method for a small network.
+
+    Args:
+        layer: A spatial layer of the network, for methods that must be told one.
+    """
+    params = dict(CHEAP.get(method, {}))
+    if method == "gradcam":
+        params["layer"] = layer
+    return params
