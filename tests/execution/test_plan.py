@@ -17,6 +17,7 @@ data: {dataset: digits}
 model: {arch: small_cnn}
 train-cls: {epochs: 1}
 attribution:
+  baselines: []
   methods:
     - {name: gradient}
     - {name: random}
@@ -54,6 +55,59 @@ def test_counts_of_jobs(tmp_path: Path) -> None:
     assert len([job for job in cells if job.parameters["mode"] == "reference"]) == 2
     assert len(given.of("extract-attribution-maps")) == 2 * 3
     assert len(given.of("evaluate-perturbation")) == 2
+
+
+def names(given: Plan) -> list[str]:
+    return [method["name"] for method in given.of("aggregate-scores")[0].parameters["methods"]]
+
+
+def test_baselines_ride_along_in_every_table(tmp_path: Path) -> None:
+    """design.md section 5; ``baselines: []`` turns them off."""
+    text = TEXT.replace("  baselines: []\n", "")
+    assert names(plan(tmp_path, text=text)) == ["gradient", "random", "sobel", "centre_gaussian", "constant"]
+    drawn = text.replace("{dataset: digits}", "{dataset: shapes}").replace(
+        "{epochs: 1}", "{epochs: 1, loss: binary_cross_entropy}"
+    )
+    assert names(plan(tmp_path, text=drawn)) == [
+        "gradient", "random", "ground_truth", "sobel", "centre_gaussian", "constant",
+    ]  # fmt: skip
+    assert names(plan(tmp_path)) == ["gradient", "random"]
+    few = plan(tmp_path, "attribution.baselines=[sobel]")
+    assert names(few) == ["gradient", "random", "sobel"]
+    assert [m["name"] for m in few.of("report")[0].parameters["methods"] if m["baseline"]] == ["random", "sobel"]
+
+
+def test_a_method_that_bears_a_baselines_name_does_not_replace_it(tmp_path: Path) -> None:
+    text = TEXT.replace("{name: random}", "{name: constant, method: gradient, sign: absolute}")
+    assert names(plan(tmp_path, "attribution.baselines=[constant]", text=text)) == [
+        "gradient", "constant", "constant_baseline",
+    ]  # fmt: skip
+
+
+def test_a_filtered_method_reads_the_maps_of_the_method_itself(tmp_path: Path) -> None:
+    """The network is asked once for both."""
+    filtered = "{name: random}\n    - {name: blurred, method: gradient, filter: {kind: blur, sigma_px: 1.5}}"
+    before, after = plan(tmp_path), plan(tmp_path, text=TEXT.replace("{name: random}", filtered))
+    stage = "extract-attribution-maps"
+    assert keys(before, stage) < keys(after, stage)
+    for job in after.of(stage):
+        assert ("maps" in job.inputs) == ("filter" in job.parameters)
+        if "maps" in job.inputs:
+            assert job.inputs["maps"][1] in keys(before, stage)
+
+
+def test_smoothing_is_in_the_key_and_its_absence_leaves_keys_as_they_were(tmp_path: Path) -> None:
+    smooth = TEXT.replace("{name: gradient}", "{name: gradient, smooth: {samples: 3}}")
+    assert "smooth" not in plan(tmp_path).of("extract-attribution-maps")[0].parameters
+    given = plan(tmp_path, text=smooth).of("extract-attribution-maps")[0].parameters["smooth"]
+    assert given == {"samples": 3, "noise": 0.15, "kind": "mean"}
+
+
+def test_a_methods_own_normalisation_before_the_merge(tmp_path: Path) -> None:
+    own = TEXT.replace("{name: gradient}", "{name: gradient, merge_normalization: none}")
+    cells = [job for job in plan(tmp_path, text=own).of("evaluate-roar") if "maps_test" in job.inputs]
+    assert {job.parameters["merge_normalization"] for job in cells if " gradient " in job.label} == {"none"}
+    assert {job.parameters["merge_normalization"] for job in cells if " random " in job.label} == {"min_max"}
 
 
 def test_jobs_stand_after_what_they_read(tmp_path: Path) -> None:
