@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
@@ -327,3 +328,51 @@ def _resident_mib(what):
     found = re.search(rf"{what}:\s*(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found.group(1)) / 1024
+
+
+def test_filtered_maps_are_the_methods_own_maps_filtered(store, inputs):
+    """The network is not asked again: ids, targets and logits are those of the source."""
+    source = extract(store, inputs, channels="sum")
+    artifact = extract(
+        store, {**inputs, "maps": source}, channels="sum", filter={"kind": "max", "sigma_px": None, "window_px": 3}
+    )
+    with MapsFile(source.file(MAPS_FILE)) as plain, MapsFile(artifact.file(MAPS_FILE)) as filtered:
+        expected = ndimage.maximum_filter(plain.maps(range(12)), size=(1, 3, 3), mode="nearest")
+        assert np.array_equal(filtered.maps(range(12)), expected)
+        assert filtered.sample_ids == plain.sample_ids
+        assert np.array_equal(filtered.targets, plain.targets)
+        assert np.array_equal(filtered.logits, plain.logits)
+        assert filtered.attributes["input_size"].tolist() == [16, 16]
+
+
+def test_filtered_maps_keep_channels_and_go_on_after_an_interruption(store, inputs, monkeypatch):
+    source = extract(store, inputs)
+    how = {"kind": "blur", "sigma_px": 1.0, "window_px": None}
+    monkeypatch.setattr("roarline.stages.filter_maps._PART_PX", 5 * 3 * 16 * 16)
+    artifact = extract(store, {**inputs, "maps": source}, filter=how)
+    with MapsFile(source.file(MAPS_FILE)) as plain, MapsFile(artifact.file(MAPS_FILE)) as filtered:
+        expected = ndimage.gaussian_filter(plain.maps(range(12)), sigma=(0, 0, 1, 1), mode="mirror", truncate=4)
+        np.testing.assert_allclose(filtered.maps(range(12)), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def test_smoothing_is_declared_beside_the_method(store, inputs):
+    smooth = {"samples": 3, "noise": 0.2, "kind": "squared"}
+    plain, smoothed = extract(store, inputs), extract(store, inputs, smooth=smooth)
+    with MapsFile(plain.file(MAPS_FILE)) as a, MapsFile(smoothed.file(MAPS_FILE)) as b:
+        assert a.maps(range(12)).min() < 0 <= b.maps(range(12)).min()
+        assert np.array_equal(a.targets, b.targets)
+
+
+def test_the_perfect_mask_is_the_targets_segmentation(store, inputs):
+    segmentation = np.zeros((12, 16, 16), dtype=np.uint8)
+    segmentation[:, 2:5, 3:9], segmentation[:, 10:12, 1:4] = 2, 3  # classes 1 and 2
+    inputs["dataset"] = toy_dataset(store, segmentation=segmentation, labels=np.arange(12) % 2 + 1)
+    artifact = extract(store, inputs, method="ground_truth", channels="sum", target="label")
+    with MapsFile(artifact.file(MAPS_FILE)) as maps:
+        for row, target in enumerate(maps.targets):
+            assert np.array_equal(maps.maps([row])[0], segmentation[row] == target + 1)
+
+
+def test_no_ground_truth_is_said_plainly(store, inputs):
+    with pytest.raises(DataError, match="neither boxes nor segmentation"):
+        extract(store, inputs, method="ground_truth", channels="sum")
