@@ -1,0 +1,1 @@
+"""An attribution method for roarline, in a package of its own."""
