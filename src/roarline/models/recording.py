@@ -1,0 +1,130 @@
+"""What layers give in a forward pass, and the gradient of a score with respect to it.
+
+captum's layer methods let the input require a gradient, so that the whole forward pass is recorded; here recording
+starts at the first of the layers.
+
+Shapes: B images, C channels, h × w cells of a layer, H × W px of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from roarline.errors import ModelError
+from roarline.models.grids import as_grid
+from roarline.models.layers import find_layer, layer_names
+
+
+class Recording:
+    """Outputs of some layers in the last forward pass.
+
+    Attributes:
+        names: Dotted names of the layers, as asked for, ``auto`` resolved.
+    """
+
+    def __init__(self, names: Sequence[str], input_size: tuple[int, int], spatial: bool) -> None:
+        self.names = list(names)
+        self._input_size, self._spatial = input_size, spatial
+        self._outputs: dict[str, Tensor] = {}
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """Of each layer, as the network has it, in the graph where one is recorded.
+
+        Raises:
+            ModelError: A layer was not called.
+        """
+        for name in self.names:
+            if name not in self._outputs:
+                raise ModelError(f"layer {name!r} is not called in a forward pass; choose another layer")
+        return [self._outputs[name] for name in self.names]
+
+    @property
+    def activations(self) -> list[Tensor]:
+        """Of each layer, detached: maps [B, C, h, w]; with ``spatial=False`` of any shape."""
+        return [self._grid(output.detach()) for output in self.outputs]
+
+    def gradients(self, score: Tensor) -> list[Tensor]:
+        """Gradient of a scalar score with respect to each layer's output, in the shape of ``activations``.
+
+        Raises:
+            ModelError: The score does not depend on a layer, or of its tokens on the class token alone.
+        """
+        outputs = self.outputs
+        found = torch.autograd.grad(score, outputs, allow_unused=True)
+        gradients = []
+        for name, output, gradient in zip(self.names, outputs, found, strict=True):
+            cells = None if gradient is None else self._grid(gradient)
+            if cells is None or (self._spatial and output.ndim == 3 and not bool(cells.any())):
+                raise ModelError(
+                    f"layer {name!r}: the logits do not depend on what it gives, or on its class token alone; choose "
+                    "an earlier layer, or layer: auto"
+                )
+            gradients.append(cells)
+        return gradients
+
+    def _grid(self, output: Tensor) -> Tensor:
+        grid = as_grid(output, self._input_size) if self._spatial else output
+        return output if grid is None else grid
+
+    def _check(self, name: str, output: Any) -> None:
+        if not isinstance(output, Tensor) or (self._spatial and as_grid(output, self._input_size) is None):
+            came = f"shape {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+            wanted = "spatial maps [B, C, h, w] of several cells" if self._spatial else "a tensor"
+            raise ModelError(f"layer {name!r} gives {came}, expected {wanted}; choose another layer, or layer: auto")
+
+
+@contextmanager
+def recording(
+    model: nn.Module,
+    layer: str | Sequence[str],
+    images_BCHW: Tensor,
+    *,
+    gradients: bool = True,
+    spatial: bool = True,
+) -> Iterator[Recording]:
+    """Keep what layers give in forward passes inside the context, each layer at its last call.
+
+    Pass on ``images.detach()``, so that nothing before the first layer is recorded. What follows a layer may write in
+    place: it gets a copy.
+
+        with recording(model, "auto", images) as recorded, torch.enable_grad():
+            logits = model(images.detach())
+            gradients = recorded.gradients(logits[:, 0].sum())
+        maps = (recorded.activations[0] * gradients[0]).sum(dim=1)
+
+    Args:
+        layer: A dotted name, ``auto``, or a list of them.
+        images_BCHW: Network inputs; only their shape counts here.
+        gradients: False: nothing is recorded for a backward pass; outputs are detached.
+        spatial: True: outputs are maps, tokens and channels-last ones turned into [B, C, h, w] (``grids.as_grid``).
+
+    Raises:
+        ModelError: There is no such layer, or its output is of another kind (while the network runs).
+    """
+    _, channels, height, width = images_BCHW.shape
+    names = layer_names(model, layer, (channels, height, width))
+    recorded = Recording(names, (height, width), spatial)
+
+    def hook(name: str) -> Any:
+        def keep(module: nn.Module, args: Any, output: Any) -> Any:
+            recorded._check(name, output)
+            # A single layer cuts the graph anew at each call; several must stay linked to each other.
+            if not gradients or len(names) == 1 or not output.requires_grad:
+                output = output.detach().requires_grad_(gradients)
+            recorded._outputs[name] = output
+            return output.clone()
+
+        return keep
+
+    handles = [find_layer(model, name).register_forward_hook(hook(name)) for name in names]
+    try:
+        yield recorded
+    finally:
+        for handle in handles:
+            handle.remove()
