@@ -155,6 +155,11 @@ class Attribution(Section):
         "predicted",
         description="the class a map speaks of; predicted: the largest logit, multi-label too; every-label: a row each",
     )
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="images that maps are made of, a draw from the seed, for methods too slow for all",
+    )
     dtype: Literal["float32", "float16"] = "float32"
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: Threads = 2
@@ -308,4 +313,6 @@ class Experiment(BaseModel):
             raise ValueError("needs a train-cls section (to train the classifier) or model.weights (to load it)")
         if self.evaluate_roar and self.evaluate_roar.training is None and self.train_cls is None:
             raise ValueError("evaluate-roar needs a training section of its own where there is no train-cls section")
+        if self.evaluate_roar and self.attribution.limit is not None:
+            raise ValueError("evaluate-roar needs maps of all images: leave out attribution.limit, or use data.limit")
         return self

@@ -260,6 +260,7 @@ def _add_maps(plan: Plan, method: Method, split: str, dataset: Job, classifier: 
     if method.filter is not None:
         unfiltered = method.model_copy(update={"filter": None})
         inputs["maps"] = _add_maps(plan, unfiltered, split, dataset, classifier)
+    limit = {} if attribution.limit is None else {"limit": attribution.limit}
     return _add(
         plan,
         "extract-attribution-maps",
@@ -268,6 +269,7 @@ def _add_maps(plan: Plan, method: Method, split: str, dataset: Job, classifier: 
             **method_parameters(method),
             "split": split,
             "target": attribution.target,
+            **limit,
             "dtype": attribution.dtype,
             "precision": attribution.precision,
             "seed": plan.experiment.seed,

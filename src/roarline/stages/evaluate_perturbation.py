@@ -32,6 +32,7 @@ from roarline.imaging.ranking import rank_pixels
 from roarline.imaging.reduction import apply_sign
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
+from roarline.stages.draws import draw_rows
 from roarline.stages.job import Context, Job, Progress
 
 STAGE = "evaluate-perturbation"
@@ -119,7 +120,8 @@ def rows_to_score(dataset: DatasetFile, maps: MapsFile, limit: int | None, seed:
 
     Raises:
         DataError: There is no test image.
-        ArtifactError: An image has no map, or a map no image, or a map's target is no class.
+        ArtifactError: An image has no map though all were to have one, or a map no image, or a map's target is no
+            class.
     """
     images = dataset.rows("test")
     if not len(images):
@@ -130,9 +132,10 @@ def rows_to_score(dataset: DatasetFile, maps: MapsFile, limit: int | None, seed:
             f"{maps.path}: {len(unknown)} maps are of no test image, e.g. of sample {min(unknown)!r}; "
             "these maps belong to another data set or split"
         )
-    if limit is not None and limit < len(images):
-        generator = np.random.default_rng(derive_seed(seed, STAGE, "limit"))
-        images = np.sort(generator.choice(images, size=limit, replace=False))
+    if "limit" in maps.attributes:  # made of some images only, the same for every method
+        mapped = set(maps.sample_ids)
+        images = images[[dataset.sample_ids[row] in mapped for row in images]]
+    images = draw_rows(images, limit, seed, STAGE)
     ids = [dataset.sample_ids[row] for row in images]
     groups = maps.rows_for(ids)
     counts = [len(group) for group in groups]

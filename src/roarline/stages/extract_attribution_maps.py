@@ -73,7 +73,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         "channels": parameters["channels"],
         "classifier_digest": inputs["classifier"].digest,
         "dataset_digest": inputs["dataset"].digest,
-        **{name: parameters[name] for name in ("smooth", "filter") if name in parameters},
+        **{name: parameters[name] for name in ("smooth", "filter", "limit") if name in parameters},
     }
     if "maps" in inputs:
         filter_artifact(inputs["maps"], MapFilter(**parameters["filter"]), parameters["dtype"], writer, attributes)
@@ -130,8 +130,8 @@ def extract(
     return parts.paths
 
 
-def target_rows(dataset: DatasetFile, split: str, target: str) -> TargetRows:
-    """Which rows a split has.
+def target_rows(dataset: DatasetFile, split: str, target: str, images: np.ndarray | None = None) -> TargetRows:
+    """Which rows a split has, or some of its images.
 
     ``predicted``: one an image, for the class of the largest logit (multi-label too). ``label``: one an image, for its
     label. ``every-label``: one for each label of an image, and for an image without any label one for its predicted
@@ -140,7 +140,7 @@ def target_rows(dataset: DatasetFile, split: str, target: str) -> TargetRows:
     Raises:
         DataError: ``label`` is asked for and images have several labels.
     """
-    images = dataset.rows(split)
+    images = dataset.rows(split) if images is None else images
     if target == "predicted":
         return TargetRows(images, np.full(len(images), PREDICTED, dtype=np.int64))
     labels = dataset.labels[images]
