@@ -99,8 +99,8 @@ class _Run:
         parts = ScoreParts(
             self._folder / "parts", len(rows), rows_per_part(self._side, self._side), self.passes_an_image
         )
-        outputs = score_rows(self._scoring, rows, self._reader, self._maps, parts, lambda done, total, unit: None)
-        write_scores(self._folder, rows, outputs, self._measured, "probability")
+        values = score_rows(self._scoring, rows, self._reader, self._maps, parts, lambda done, total, unit: None)
+        write_scores(self._folder, rows, values, self._measured, "probability")
 
     def __enter__(self) -> _Run:
         return self

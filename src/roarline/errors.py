@@ -27,6 +27,10 @@ class MethodError(UserInputError):
     """An attribution method returned something unusable: a wrong shape, NaN, the wrong type."""
 
 
+class MetricError(UserInputError):
+    """A metric of the user's own failed, or returned something unusable."""
+
+
 class ModelError(UserInputError):
     """A model can't be built, its weights don't fit, or a named layer doesn't exist."""
 

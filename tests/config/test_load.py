@@ -200,3 +200,51 @@ def test_a_package_that_fails_at_import_is_named_with_its_line(tmp_path: Path, m
 def test_normalization_needs_as_many_means_as_stds(tmp_path: Path) -> None:
     text = MINIMAL.replace("{dataset: digits}", "{dataset: digits, normalization: {mean: [0.5, 0.5], std: [1, 1]}}")
     assert "expected 1 or 3" in errors(tmp_path, text)
+
+
+def with_metrics(metrics: str) -> str:
+    return MINIMAL + f"evaluate-perturbation:\n  metrics: {metrics}\n"
+
+
+def test_own_metrics_stand_beside_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_metrics.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.chdir(tmp_path)
+    text = with_metrics(
+        "[srg, my_metrics.flat, {name: mine, metric: my_metrics.mass, params: {knob: 3}, higher_is_better: true}, morf]"
+    )
+    section = load_experiment(write(tmp_path, text)).evaluate_perturbation
+    assert section is not None
+    assert section.table_metrics == ["morf", "srg"]
+    flat, mine = section.own_metrics
+    assert (flat.name, flat.component, flat.higher_is_better) == ("my_metrics.flat", "my_metrics.flat", None)
+    assert (mine.name, mine.component, mine.params, mine.higher_is_better) == (
+        "mine", "my_metrics.mass", {"knob": 3}, True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("mrof", "metrics.0: no metric is named 'mrof'; did you mean 'morf'?"),
+        ("roar_accuracy", "metrics.0: 'roar_accuracy' is computed by evaluate-roar"),
+        ("no_such_package_of_mine.flat", "metrics.0: 'no_such_package_of_mine.flat': can't find"),
+        ("3", "metrics.0: is 3: input should be a valid string"),
+        ("{name: morf}", "metrics.0.name: 'morf' is roarline's own"),
+        ("{name: mine, metric: morf}", "metrics.0.metric: 'morf' is roarline's own"),
+        ("{name: mine, metric: nowhere}", "metrics.0.metric: no metric is named 'nowhere'"),
+        ("{name: mine, metric: my_metrics.flat, unti: px}", "metrics.0.unti: unknown key; did you mean 'unit'?"),
+        ("{metric: my_metrics.flat}", "metrics.0.name: is required but missing"),
+        ("{name: mine, metric: my_metrics.flat, params: {knob: .nan}}", "metrics.0.params: holds a date"),
+        ("my_metrics.flat, my_metrics.flat", "evaluate-perturbation: two metrics share a name: my_metrics.flat"),
+    ],
+)
+def test_a_wrong_metric_is_an_error_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, said: str
+) -> None:
+    (tmp_path / "my_metrics.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    found = errors(tmp_path, with_metrics(f"[{metric}]"))
+    assert found.startswith("1 problem in ")
+    line = 8 if "share a name" in said else 9
+    assert f"experiment.yaml:{line}: " in found
+    assert said in found

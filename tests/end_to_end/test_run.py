@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import time
 from pathlib import Path
 
+from roarline.artifacts.tables import read_csv
 from tests.end_to_end.conftest import TINY, Program
 
 
@@ -109,7 +111,7 @@ def test_gc_without_yes_asks_and_drops_nothing(program: Program) -> None:
     assert len(list(program.store.artifacts())) == 2
 
 
-def test_own_methods_in_both_call_styles(program: Program) -> None:
+def test_own_methods_in_both_call_styles_and_own_metrics(program: Program) -> None:
     (program.folder / "my_methods.py").write_text(
         "import numpy as np\n"
         "def batched(model, images, targets, power=1.0):\n"
@@ -118,15 +120,31 @@ def test_own_methods_in_both_call_styles(program: Program) -> None:
         "    assert image.shape[0] == 1\n"
         "    return np.asarray(image[0].abs() * gain)\n"
     )
+    (program.folder / "my_metrics.py").write_text(
+        "def spread(model, images, targets, maps, scale=1.0):\n"
+        "    return scale * (maps.amax((1, 2)) - maps.amin((1, 2)))\n"
+        "def logit(model, images, targets, maps):\n"
+        "    return model(images).gather(1, targets[:, None])[:, 0]\n"
+    )
     text = TINY.replace(
         "    - {name: random}\n",
         "    - {name: random}\n"
         "    - {name: mine, method: my_methods.batched, params: {power: 0.5}}\n"
         "    - {name: old, method: my_methods.single, batched: false, params: {gain: 2.0}}\n",
     ).replace("evaluate-roar: {", "evaluate-roar: {probe_repeats: 0, ")
+    spread = "{name: spread, metric: my_metrics.spread, params: {scale: 10}, higher_is_better: true, unit: px}"
+    text = text.replace("metrics: [morf, ", f"metrics: [my_metrics.logit, {spread}, morf, ")
     said = program("run", program.config(text))
     assert "mine" in said
     assert "old" in said
+    assert "spread ↑" in said
+    rows = read_csv(program.folder / "artifacts" / "experiments" / "tiny" / "scores.csv")
+    ranks = dict(zip(zip(rows["metric"], rows["method"], strict=True), rows["rank"], strict=True))
+    assert all(ranks["spread", method].isdigit() for method in ("mine", "old", "random"))
+    assert {ranks["my_metrics.logit", method] for method in ("mine", "old", "random")} == {""}  # no direction given
+    page = (program.folder / "artifacts" / "experiments" / "tiny" / "report" / "index.html").read_text()
+    assert "this experiment's own metric, my_metrics.spread" in html.unescape(page)
+    assert "methods are not ranked by it" in page
 
 
 def test_list_shows_every_table(program: Program) -> None:

@@ -231,3 +231,26 @@ def test_a_users_data_set_has_its_files_in_its_key(tmp_path: Path, monkeypatch: 
     text = TEXT.replace("{dataset: digits}", "{dataset: my_data.read, root: one}")
     assert keys(plan(tmp_path, text=text)) != keys(plan(tmp_path, "data.root=other", text=text))
     assert plan(tmp_path, "data.root=nowhere", text=text).pending is not None
+
+
+OWN_METRIC = "evaluate-perturbation.metrics=[morf, {name: mine, metric: my_metrics.flat%s}]"
+
+
+def test_editing_ones_own_metric_never_reuses_its_old_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_metrics.py").write_text("def flat(model, images, targets, maps): return maps.std((1, 2))\n")
+    before = plan(tmp_path, OWN_METRIC % "")
+    (tmp_path / "my_metrics.py").write_text("def flat(model, images, targets, maps): return -maps.std((1, 2))\n")
+    after = plan(tmp_path, OWN_METRIC % "")
+    assert not keys(before, "evaluate-perturbation") & keys(after, "evaluate-perturbation")
+    assert keys(before, "extract-attribution-maps") == keys(after, "extract-attribution-maps")
+    assert keys(before) != keys(plan(tmp_path, OWN_METRIC % ", params: {knob: 1}"))
+
+
+def test_a_metrics_direction_is_in_the_key_of_the_summary_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_metrics.py").write_text("")
+    before, after = plan(tmp_path, OWN_METRIC % ""), plan(tmp_path, OWN_METRIC % ", higher_is_better: true")
+    assert {stage for stage in ALL if keys(before, stage) != keys(after, stage)} == {"aggregate-scores", "report"}

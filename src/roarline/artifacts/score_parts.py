@@ -1,12 +1,13 @@
 """Parts of a ``scores`` artifact under way: closed files from which an interrupted evaluation goes on. No torch.
 
-A part is an npz archive with one array ``outputs`` float32 [2, B, U]: logit and probability of the target, for B rows
-and U altered images. The archive has a checksum; a part that is missing, unfinished or damaged is made again.
+A part is an npz archive of ``RowValues`` for B rows. The archive has a checksum; a part that is missing, unfinished or
+damaged is made again.
 """
 
 from __future__ import annotations
 
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,29 @@ from roarline.artifacts.files import atomic_path
 from roarline.errors import ArtifactError
 
 
+@dataclass(frozen=True)
+class RowValues:
+    """What was measured of B rows.
+
+    Attributes:
+        outputs: float32 [2, B, U], logit and probability of the target for U altered images.
+        own: float64 [B, V], the values of V metrics of the user's own.
+    """
+
+    outputs: np.ndarray
+    own: np.ndarray
+
+
 class ScoreParts:
-    """``rows`` rows of ``columns`` altered images each, cut into parts of ``part_rows``.
+    """``rows`` rows of ``columns`` altered images and ``own`` own metrics each, cut into parts of ``part_rows``.
 
     Attributes:
         spans: The rows of each part.
         missing: Numbers of the parts that no earlier run has finished.
     """
 
-    def __init__(self, folder: Path, rows: int, part_rows: int, columns: int) -> None:
-        self.rows, self.part_rows, self.columns = rows, part_rows, columns
+    def __init__(self, folder: Path, rows: int, part_rows: int, columns: int, own: int = 0) -> None:
+        self.rows, self.part_rows, self.columns, self.own = rows, part_rows, columns, own
         self.spans = [slice(start, min(start + part_rows, rows)) for start in range(0, rows, part_rows)]
         self._paths = [folder / f"{index:06d}.npz" for index in range(len(self.spans))]
         self.missing = [index for index in range(len(self.spans)) if self._load(index) is None]
@@ -40,38 +54,47 @@ class ScoreParts:
         """Rows of the parts that were there at the start."""
         return self.rows - len(self.missing_rows)
 
-    def write(self, index: int, outputs: np.ndarray) -> None:
+    def write(self, index: int, values: RowValues) -> None:
         """Keep a part.
 
         Raises:
             ArtifactError: It has another shape, or can't be written.
         """
-        span = self.spans[index]
-        expected = (2, span.stop - span.start, self.columns)
-        if outputs.shape != expected:
-            raise ArtifactError(f"{self._paths[index]}: outputs have shape {outputs.shape}, expected {expected}")
+        expected, came = self._shapes(index), (values.outputs.shape, values.own.shape)
+        if came != expected:
+            raise ArtifactError(f"{self._paths[index]}: outputs and own values are {came}, expected {expected}")
         with atomic_path(self._paths[index]) as partial, partial.open("wb") as file:
-            np.savez(file, outputs=outputs.astype(np.float32, copy=False))
+            np.savez(
+                file,
+                outputs=values.outputs.astype(np.float32, copy=False),
+                own=values.own.astype(np.float64, copy=False),
+            )
 
-    def read(self) -> np.ndarray:
-        """All parts: float32 [2, rows, columns].
+    def read(self) -> RowValues:
+        """All parts as one, of ``rows`` rows.
 
         Raises:
             ArtifactError: One can't be read any more.
         """
-        found = []
+        found = [RowValues(np.empty((2, 0, self.columns), dtype=np.float32), np.empty((0, self.own)))]
         for index, path in enumerate(self._paths):
-            outputs = self._load(index)
-            if outputs is None:
+            values = self._load(index)
+            if values is None:
                 raise ArtifactError(f"{path}: was written and can't be read any more; run again")
-            found.append(outputs)
-        return np.concatenate(found, axis=1) if found else np.empty((2, 0, self.columns), dtype=np.float32)
+            found.append(values)
+        return RowValues(
+            np.concatenate([values.outputs for values in found], axis=1),
+            np.concatenate([values.own for values in found]),
+        )
 
-    def _load(self, index: int) -> np.ndarray | None:
-        span = self.spans[index]
+    def _shapes(self, index: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        rows = self.spans[index].stop - self.spans[index].start
+        return (2, rows, self.columns), (rows, self.own)
+
+    def _load(self, index: int) -> RowValues | None:
         try:
             with self._paths[index].open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                outputs: np.ndarray = file["outputs"]
+                values = RowValues(file["outputs"], file["own"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
-        return outputs if outputs.shape == (2, span.stop - span.start, self.columns) else None
+        return values if (values.outputs.shape, values.own.shape) == self._shapes(index) else None

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from roarline.attribution.global_random import seeded_globals
 from roarline.attribution.memory import PassLimit, within_memory
 from roarline.attribution.model_state import frozen, guarded
 from roarline.attribution.noise import noisy_moments
@@ -221,7 +221,7 @@ def _call(
         )  # fmt: skip
         returned = method.function(model, images_BCHW, targets_B, **method.params, **extras)
     elif method.batched:
-        with _seeded_globals(seeds[0], images_BCHW.device):
+        with seeded_globals(seeds[0], images_BCHW.device):
             returned = _call_users(method, model, images_BCHW, targets_B.clone(), sample_ids[0])
     else:
         returned = _one_by_one(method, model, images_BCHW, targets_B, seeds, sample_ids)
@@ -238,7 +238,7 @@ def _one_by_one(
 ) -> Tensor:
     maps = []
     for row, seed in enumerate(seeds):
-        with _seeded_globals(seed, images_BCHW.device):
+        with seeded_globals(seed, images_BCHW.device):
             single = _call_users(method, model, images_BCHW[row : row + 1], targets_B[row].clone(), sample_ids[row])
         maps.append(_check_single(method, single, images_BCHW[row], sample_ids[row]))
     if len({map_.shape for map_ in maps}) > 1:
@@ -330,18 +330,3 @@ def _first_output(model: nn.Module) -> Iterator[list[Tensor]]:
         yield outputs
     finally:
         handle.remove()
-
-
-@contextlib.contextmanager
-def _seeded_globals(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's, numpy's and Python's global generators, which the user's code may draw from; put them back."""
-    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's code may use it)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(state)
-            np.random.set_state(numpy_state)  # noqa: NPY002

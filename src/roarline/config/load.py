@@ -22,6 +22,7 @@ from roarline.config.overrides import SafeLoader, override, unaliased
 from roarline.errors import ConfigError, UserInputError
 
 Path_ = tuple[str | int, ...]
+_NOT_JSON = "holds a date, bytes, NaN or infinity: expected JSON's types, finite"
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -219,7 +220,7 @@ def _component_errors(data: dict[str, Any]) -> list[tuple[Path_, str]]:
             return
         params = block.get("params") or {}
         if name not in table and not _is_json(params):
-            found.append(((*where, "params"), "holds a date, bytes, NaN or infinity: expected JSON's types, finite"))
+            found.append(((*where, "params"), _NOT_JSON))
         if name in table:
             if isinstance(params, dict):
                 try:
@@ -254,16 +255,39 @@ def _component_errors(data: dict[str, Any]) -> list[tuple[Path_, str]]:
         check("method", ("attribution", "methods", index), block, "method", METHODS, fallback="name")
     perturbation = data.get("evaluate-perturbation")
     metrics = perturbation.get("metrics") if isinstance(perturbation, dict) else None
-    known = [name for name, metric in METRICS.items() if metric.stage == "evaluate-perturbation"]
-    for index, name in enumerate(metrics if isinstance(metrics, list) else []):
-        if isinstance(name, str) and name not in known:
-            found.append(
-                (
-                    ("evaluate-perturbation", "metrics", index),
-                    f"no metric is named {name!r}{suggest(name, known)}",
-                )
-            )
+    for index, metric in enumerate(metrics if isinstance(metrics, list) else []):
+        found += _metric_errors(("evaluate-perturbation", "metrics", index), metric)
     return found
+
+
+def _metric_errors(where: Path_, metric: Any) -> list[tuple[Path_, str]]:
+    """What is wrong with one entry of evaluate-perturbation.metrics: a name, or a mapping."""
+    known = [name for name, entry in METRICS.items() if entry.stage == "evaluate-perturbation"]
+    if isinstance(metric, str):
+        if metric in METRICS and metric not in known:
+            return [(where, f"{metric!r} is computed by {METRICS[metric].stage}{suggest('', known)}")]
+        return [] if metric in known else _own_metric_errors(where, metric, known)
+    if not isinstance(metric, dict):
+        return []
+    for key in ("name", "metric"):
+        if metric.get(key) in METRICS:
+            return [((*where, key), f"{metric[key]!r} is roarline's own: it stands in the list as a bare name")]
+    found = []
+    if not _is_json(metric.get("params") or {}):
+        found.append(((*where, "params"), _NOT_JSON))
+    key = "metric" if metric.get("metric") is not None else "name"
+    if isinstance(metric.get(key), str):
+        found += _own_metric_errors((*where, key), metric[key], known)
+    return found
+
+
+def _own_metric_errors(where: Path_, path: str, known: Sequence[str]) -> list[tuple[Path_, str]]:
+    try:
+        locate(path, "roarline.metrics")
+    except UserInputError as error:
+        said = str(error) if "." in path else f"no metric is named {path!r}{suggest(path, known)}"
+        return [(where, said)]
+    return []
 
 
 def _is_json(value: Any) -> bool:

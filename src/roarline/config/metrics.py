@@ -5,6 +5,9 @@ To add a metric: write one function in ``roarline/evaluation/`` and one line in 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from roarline.config.component import MetricComponent, NoParams
 
 _CURVES = "roarline.evaluation.curves"
@@ -100,3 +103,22 @@ METRICS: dict[str, MetricComponent] = {
         stage="evaluate-roar",
     ),
 }
+
+
+def with_own_metrics(own: Sequence[Mapping[str, Any]]) -> dict[str, MetricComponent]:
+    """The table, and after it an experiment's own metrics, as a job's parameters describe them.
+
+    Args:
+        own: A mapping with ``name``, ``metric`` (dotted path or entry point), ``higher_is_better`` and ``unit`` each.
+    """
+    return METRICS | {
+        metric["name"]: MetricComponent(
+            metric["metric"],
+            NoParams,
+            f"this experiment's own metric, {metric['metric']}",
+            higher_is_better=metric["higher_is_better"],
+            unit=metric["unit"],
+            stage=_PERTURBATION,
+        )
+        for metric in own
+    }

@@ -22,6 +22,8 @@ TABLES: dict[str, Mapping[str, Component]] = {
 }
 _ALSO = {
     "methods": "also: any callable by its dotted path, e.g. method: my_package.my_module.my_method",
+    "metrics": "also: any callable (model, images, targets, maps, **params) → [B] by its dotted path, in "
+    "evaluate-perturbation",
     "datasets": "also: any callable by its dotted path that returns a roarline.data.raw.RawDataset",
     "models": "also: torchvision:NAME, timm:NAME, or any callable by its dotted path that returns an nn.Module",
 }

@@ -13,10 +13,9 @@ from roarline.artifacts.files import file_sha256
 from roarline.artifacts.keys import artifact_key
 from roarline.config.component import MethodComponent, UserComponent, load_object, locate
 from roarline.config.datasets import DATASETS
-from roarline.config.experiment import Experiment, Method
+from roarline.config.experiment import EvaluatePerturbation, Experiment, Method
 from roarline.config.load import parse_params
 from roarline.config.methods import METHODS
-from roarline.config.metrics import METRICS
 from roarline.config.models import MODELS
 from roarline.errors import UserInputError
 from roarline.stages import STAGES
@@ -86,8 +85,7 @@ def build_plan(experiment: Experiment) -> Plan:
     scores: dict[str, Job] = {}
     if experiment.evaluate_perturbation:
         for method in experiment.methods:
-            settings = experiment.evaluate_perturbation.model_dump(mode="json")
-            settings["metrics"] = [name for name in METRICS if name in settings["metrics"]]
+            settings = _perturbation_settings(experiment.evaluate_perturbation)
             scores[method.name] = add(
                 "evaluate-perturbation",
                 f"evaluate-perturbation {method.name}",
@@ -250,6 +248,22 @@ def method_parameters(method: Method) -> dict[str, Any]:
     return {**parameters, "params": method.params, **_user(locate(method.component, "roarline.methods"))}
 
 
+def _perturbation_settings(section: EvaluatePerturbation) -> dict[str, Any]:
+    """What of the section goes into the scores' key: of own metrics what changes values, in an order of their own."""
+    settings = {**section.model_dump(mode="json", exclude={"metrics"}), "metrics": section.table_metrics}
+    if section.own_metrics:
+        settings["own_metrics"] = [
+            {
+                "name": metric.name,
+                "metric": metric.component,
+                "params": metric.params,
+                **_user(locate(metric.component, "roarline.metrics")),
+            }
+            for metric in sorted(section.own_metrics, key=lambda metric: metric.name)
+        ]
+    return settings
+
+
 def _user(user: UserComponent) -> dict[str, Any]:
     return {"dotted_path": user.dotted_path, "source_sha256": user.source_sha256}
 
@@ -368,6 +382,12 @@ def _add_summary(
         "seed": experiment.seed,
         "threads": 1,
     }
+    perturbation = experiment.evaluate_perturbation
+    if perturbation and perturbation.own_metrics:
+        shared["own_metrics"] = [
+            {"name": m.name, "metric": m.component, "higher_is_better": m.higher_is_better, "unit": m.unit}
+            for m in perturbation.own_metrics
+        ]
     summary = _add(
         plan,
         "aggregate-scores",
@@ -375,7 +395,6 @@ def _add_summary(
         {**shared, **_dump(experiment.aggregate_scores)},
         {**score_inputs, **cell_inputs},
     )
-    perturbation = experiment.evaluate_perturbation
     _add(
         plan,
         "report",

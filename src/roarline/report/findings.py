@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import mean, median
 
 from scipy.stats import kendalltau
@@ -23,6 +23,7 @@ class Facts:
         test_accuracy: Of the classifier, None where there are no test labels.
         repeats: Retrainings a cell, 0 without ROAR.
         confidence: Of the intervals, e.g. 0.95.
+        own_metrics: Name of each metric of the user's own to its dotted path.
     """
 
     dataset: str
@@ -36,6 +37,7 @@ class Facts:
     scores: Scores
     repeats: int
     confidence: float
+    own_metrics: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def random(self) -> str | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-_SHARES = ("accuracy", "leakage")
+_SHARES = ("roar_accuracy", "kar_accuracy", "roar_leakage", "kar_leakage")
 
 
 def is_share(metric: str) -> bool:
     """True for metrics in [0, 1] that are written in per cent."""
-    return metric.endswith(_SHARES)
+    return metric in _SHARES
 
 
 def score_text(metric: str, value: float | None, unit: str = "") -> str:

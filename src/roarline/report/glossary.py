@@ -41,6 +41,11 @@ def definitions(facts: Facts) -> Iterator[str]:
             "The deviations are the relative change of the probability at the removed fractions: high for the most "
             "relevant pixels (MoRF), low for the least relevant (LeRF)."
         )
+    for metric, path in facts.own_metrics.items():
+        rows = facts.scores.overall(metric)
+        direction = next((row.higher_is_better for row in rows.values()), None)
+        better = {True: "higher is better", False: "lower is better", None: "methods are not ranked by it"}[direction]
+        yield f"`{metric}` is this experiment's own metric, computed by `{path}`: {better}."
 
 
 def limits(facts: Facts) -> Iterator[str]:

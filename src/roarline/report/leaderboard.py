@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from roarline.config.component import MetricComponent
 from roarline.config.metrics import METRICS
 from roarline.report.formatting import fraction_percent
 from roarline.report.scores import MEAN_SETTING, Method, Score, Scores
@@ -69,10 +71,12 @@ class Leaderboard:
     baselines: tuple[Row, ...]
 
 
-def build_leaderboard(scores: Scores, methods: list[Method]) -> Leaderboard:
+def build_leaderboard(
+    scores: Scores, methods: list[Method], metrics: Mapping[str, MetricComponent] = METRICS
+) -> Leaderboard:
     """One column for each metric and setting that is not a single removed fraction, one row for each method."""
     columns = tuple(
-        _column(metric, setting, scores)
+        _column(metric, setting, scores, metrics.get(metric))
         for metric in sorted(scores.metrics, key=lambda name: _order(name, scores))
         for setting in scores.settings(metric)
     )
@@ -90,10 +94,9 @@ def build_leaderboard(scores: Scores, methods: list[Method]) -> Leaderboard:
     )
 
 
-def _column(metric: str, setting: str, scores: Scores) -> Column:
+def _column(metric: str, setting: str, scores: Scores, component: MetricComponent | None) -> Column:
     row = next(iter(scores.overall(metric, setting).values()))
     arrow = {True: "↑", False: "↓", None: ""}[row.higher_is_better]
-    component = METRICS.get(metric)
     if row.removed_fraction is not None:
         shown = f", {fraction_percent(row.removed_fraction)} removed"
     else:

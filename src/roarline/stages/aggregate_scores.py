@@ -13,7 +13,8 @@ from roarline.artifacts.retraining import PREDICTIONS_FILE, read_correct
 from roarline.artifacts.score_table import ScoreTable, read_scores
 from roarline.artifacts.store import Artifact, Writer
 from roarline.artifacts.tables import SCORES_FILE, write_csv, write_parquet
-from roarline.config.metrics import METRICS
+from roarline.config.component import MetricComponent
+from roarline.config.metrics import with_own_metrics
 from roarline.errors import ArtifactError
 from roarline.evaluation.summary import MEAN_SETTING, Column, Summary, mean_over_settings, summarise
 from roarline.seeds import derive_seed
@@ -34,9 +35,10 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     """
     parameters, inputs = job.parameters, context.inputs(job)
     methods = [method["name"] for method in parameters["methods"]]
+    metrics = with_own_metrics(parameters.get("own_metrics", []))
     settings: dict[str, Any] = {
         "baseline": next((m["name"] for m in parameters["methods"] if m["method"] == _RANDOM), None),
-        "higher_is_better": lambda metric: METRICS[metric].higher_is_better,
+        "higher_is_better": lambda metric: metrics[metric].higher_is_better,
         "confidence": parameters["confidence"],
         "resamples": parameters["resamples"],
     }
@@ -51,7 +53,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         columns, images = cell_columns(parameters["cells"], inputs)
         rows += summarise(columns, images, **settings, seed=derive_seed(parameters["seed"], STAGE, "retraining"))
     context.progress(total, total, "inputs")
-    table = _table(_ordered(rows, methods), parameters["dataset"], parameters["model"])
+    rows = _ordered(rows, list(metrics), [*methods, REFERENCE])
+    table = _table(rows, metrics, parameters["dataset"], parameters["model"])
     write_parquet(writer.out / SCORES_FILE, table)
     write_csv(writer.out / SUMMARY_CSV, table)
 
@@ -133,9 +136,8 @@ def _means_over_fractions(columns: Sequence[Column]) -> Iterator[Column]:
             yield mean_over_settings(group)
 
 
-def _ordered(rows: Sequence[Summary], methods: Sequence[str]) -> list[Summary]:
+def _ordered(rows: Sequence[Summary], metrics: Sequence[str], methods: Sequence[str]) -> list[Summary]:
     """By metric as in the table of metrics, then setting (the mean last), then method as in the config."""
-    metrics, methods = list(METRICS), [*methods, REFERENCE]
 
     def key(row: Summary) -> tuple[int, int, float, int]:
         fraction = float(row.setting.removeprefix(_FRACTION)) if row.setting.startswith(_FRACTION) else 0.0
@@ -144,7 +146,9 @@ def _ordered(rows: Sequence[Summary], methods: Sequence[str]) -> list[Summary]:
     return sorted(rows, key=key)
 
 
-def _table(rows: Sequence[Summary], dataset: str, model: str) -> dict[str, list[Any]]:
+def _table(
+    rows: Sequence[Summary], metrics: Mapping[str, MetricComponent], dataset: str, model: str
+) -> dict[str, list[Any]]:
     return {
         "dataset": [dataset] * len(rows),
         "model": [model] * len(rows),
@@ -156,8 +160,8 @@ def _table(rows: Sequence[Summary], dataset: str, model: str) -> dict[str, list[
         "ci_high": [row.interval and row.interval[1] for row in rows],
         "n": [row.n for row in rows],
         "failed": [row.failed for row in rows],
-        "higher_is_better": [METRICS[row.metric].higher_is_better for row in rows],
-        "unit": [METRICS[row.metric].unit for row in rows],
+        "higher_is_better": [metrics[row.metric].higher_is_better for row in rows],
+        "unit": [metrics[row.metric].unit for row in rows],
         "difference_to_random": [row.difference for row in rows],
         "difference_ci_low": [row.difference_interval and row.difference_interval[0] for row in rows],
         "difference_ci_high": [row.difference_interval and row.difference_interval[1] for row in rows],

@@ -1,4 +1,4 @@
-"""Stage evaluate-perturbation: remove pixels in order of relevance and watch the classifier's score.
+"""Stage evaluate-perturbation: remove pixels in order of relevance and watch the classifier's score; own metrics too.
 
 Rows, each an (image, target) pair of the test split, are cut into parts of a fixed size; an interrupted run goes on
 after the last whole part. Memory is that of a few parts, whatever the number of images.
@@ -19,7 +19,7 @@ from roarline.artifacts.classifier import ClassifierCard
 from roarline.artifacts.curves import CURVES_FILE, write_curves
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
-from roarline.artifacts.score_parts import ScoreParts
+from roarline.artifacts.score_parts import RowValues, ScoreParts
 from roarline.artifacts.store import Writer
 from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
 from roarline.data.loading import ImageReader, normalise
@@ -34,6 +34,7 @@ from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
 from roarline.stages.draws import draw_rows
 from roarline.stages.job import Context, Job, Progress
+from roarline.stages.own_metrics import OwnMetric, find_metrics, measure
 
 STAGE = "evaluate-perturbation"
 _PART_PX, _PART_ROWS = 2**22, (64, 4096)
@@ -54,11 +55,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured: metrics, the curves that they need, and the altered images that the curves need."""
+    """Metrics, the curves that they need, and the altered images that the curves need; the user's own metrics."""
 
     metrics: list[str]
     curves: dict[str, Curve]
     altered: AlteredImages
+    own: list[OwnMetric]
 
     @staticmethod
     def of(parameters: Mapping[str, Any], pixels: int) -> Measured:
@@ -70,7 +72,8 @@ class Measured:
             compat=parameters["compat"],
         )
         deviates = any(metric.endswith("_deviation") for metric in metrics)
-        return Measured(metrics, curves, altered_images(curves, pixels, untouched=deviates))
+        altered = altered_images(curves, pixels, untouched=deviates)
+        return Measured(metrics, curves, altered, find_metrics(parameters.get("own_metrics", [])))
 
 
 def run(job: Job, context: Context, writer: Writer) -> None:
@@ -80,6 +83,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         ArtifactError: A map is missing, not finite or of an image that the data set doesn't have.
         MethodError: Maps have another size than the images.
         ModelError: The classifier is for other classes.
+        MetricError: A metric of the user's own fails or returns anything but a number a row.
         DataError: The data set has no test images, or an image can't be read.
     """
     parameters, inputs = job.parameters, context.inputs(job)
@@ -94,15 +98,16 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         size = _image_size(dataset, maps)
         measured = Measured.of(parameters, size[0] * size[1])
         scoring = Scoring(model, card, measured, parameters, _fill_mean(dataset, card), torch.device(context.device))
-        parts = ScoreParts(writer.parts, len(rows), rows_per_part(*size), len(measured.altered.removals))
-        outputs = score_rows(scoring, rows, reader, maps, parts, context.progress)
-    write_scores(writer.out, rows, outputs, measured, parameters["score"])
+        columns = len(measured.altered.removals)
+        parts = ScoreParts(writer.parts, len(rows), rows_per_part(*size), columns, own=len(measured.own))
+        values = score_rows(scoring, rows, reader, maps, parts, context.progress)
+    write_scores(writer.out, rows, values, measured, parameters["score"])
 
 
 def score_rows(
     scoring: Scoring, rows: Rows, reader: ImageReader, maps: MapsFile, parts: ScoreParts, progress: Progress
-) -> np.ndarray:
-    """Score the rows whose parts are missing; all parts together are float32 [2, M, U], logits and probabilities."""
+) -> RowValues:
+    """Score the rows whose parts are missing; the values of all M rows."""
     done = parts.rows_present
     progress(done, len(rows), "rows")
     batches = reader.batches(rows.images[parts.missing_rows], parts.part_rows)
@@ -163,27 +168,38 @@ class Scoring:
         fill_mean: Sequence[float],
         device: torch.device,
     ) -> None:
-        self.card, self.altered, self.parameters = card, measured.altered, parameters
+        self.card, self.altered, self.own, self.parameters = card, measured.altered, measured.own, parameters
         self.fill_mean, self.device = fill_mean, device
         self.format = memory_format(card.arch)
         self.model = model.to(device).to(memory_format=self.format)  # type: ignore[call-overload]
 
-    def score(self, pixels_BCHW: Tensor, maps: Tensor, targets_B: np.ndarray, sample_ids: Sequence[str]) -> np.ndarray:
-        """Logit and probability of the target for every altered image of some rows.
+    def score(self, pixels_BCHW: Tensor, maps: Tensor, targets_B: np.ndarray, sample_ids: Sequence[str]) -> RowValues:
+        """Logit and probability of the target for every altered image of some rows, and what own metrics say of them.
 
         Args:
             pixels_BCHW: uint8.
             maps: [B, H, W], or [B, C, H, W]: then a pixel counts as its largest channel after the sign was applied.
             targets_B: int64.
             sample_ids: [B], from which ties are drawn.
-
-        Returns:
-            float32 [2, B, U].
         """
         images = normalise(pixels_BCHW.to(self.device, non_blocking=True), self.card.mean, self.card.std)
         images = images.contiguous(memory_format=self.format)
         values = apply_sign(maps.to(self.device, non_blocking=True), self.parameters["sign"])
         values = values.amax(dim=1) if values.ndim == 4 else values
+        targets = torch.from_numpy(targets_B).to(self.device)
+        own = [
+            measure(metric, self.model, images, targets, values, sample_ids, self.parameters["seed"])
+            for metric in self.own
+        ]
+        return RowValues(
+            self._outputs(images, values, targets, sample_ids),
+            np.stack(own, axis=1) if own else np.empty((len(images), 0)),
+        )
+
+    def _outputs(self, images: Tensor, values: Tensor, targets: Tensor, sample_ids: Sequence[str]) -> np.ndarray:
+        """float32 [2, B, U]."""
+        if not self.altered.removals:
+            return np.empty((2, len(images), 0), dtype=np.float32)
         seeds = [derive_seed(self.parameters["seed"], "ties", sample_id) for sample_id in sample_ids]
         ranks = rank_pixels(values, seeds, self.parameters["ties"])
         fills = {
@@ -196,7 +212,7 @@ class Scoring:
                 self.model,
                 images,
                 ranks,
-                torch.from_numpy(targets_B).to(self.device),
+                targets,
                 self.altered,
                 fills,
                 batch_size=pass_size(images.shape[2], images.shape[3], self.device),
@@ -208,18 +224,18 @@ class Scoring:
 def write_scores(
     folder: Path,
     rows: Rows,
-    outputs: np.ndarray,
+    values: RowValues,
     measured: Measured,
     score: str,
 ) -> None:
-    """Write ``scores.parquet``, a row for each metric, setting and row, and ``curves.h5``.
+    """Write ``scores.parquet``, a row for each metric, setting and row, and, where there are curves, ``curves.h5``.
 
     Args:
-        outputs: float32 [2, M, U], logits and probabilities.
+        values: Of all M rows.
         score: ``probability`` or ``logit``: what the areas are of; deviations are of the probability.
     """
     altered = measured.altered
-    logits, probabilities = torch.from_numpy(outputs)
+    logits, probabilities = torch.from_numpy(values.outputs)
     scores = logits if score == "logit" else probabilities
     by_curve = {
         name: CurveScores(
@@ -230,17 +246,20 @@ def write_scores(
         for name, curve in measured.curves.items()
     }
     before = probabilities[:, altered.untouched] if altered.untouched is not None else torch.empty(0)
+    scored = [(name, found) for name in measured.metrics for found in metric_scores(name, by_curve, before)]
+    scored += [(own.name, own.scores(values.own[:, column])) for column, own in enumerate(measured.own)]
     columns: dict[str, list[Any]] = {name: [] for name in SCORE_COLUMNS}
-    for metric in measured.metrics:
-        for found in metric_scores(metric, by_curve, before):
-            columns["sample_id"] += rows.sample_ids
-            columns["target"] += rows.targets.tolist()
-            columns["metric"] += [metric] * len(rows)
-            columns["setting"] += [found.setting] * len(rows)
-            values = zip(found.values.tolist(), found.statuses, strict=True)
-            columns["value"] += [value if status == "ok" else None for value, status in values]
-            columns["status"] += found.statuses
+    for metric, found in scored:
+        columns["sample_id"] += rows.sample_ids
+        columns["target"] += rows.targets.tolist()
+        columns["metric"] += [metric] * len(rows)
+        columns["setting"] += [found.setting] * len(rows)
+        pairs = zip(found.values.tolist(), found.statuses, strict=True)
+        columns["value"] += [value if status == "ok" else None for value, status in pairs]
+        columns["status"] += found.statuses
     write_parquet(folder / SCORES_FILE, columns)
+    if not by_curve:
+        return
     write_curves(
         folder / CURVES_FILE,
         rows.sample_ids,

@@ -18,6 +18,7 @@ from roarline.artifacts.manifest import Manifest
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.store import Artifact, Writer
 from roarline.artifacts.tables import SCORES_FILE, read_csv, read_parquet
+from roarline.config.metrics import with_own_metrics
 from roarline.data.loading import ImageReader, normalise
 from roarline.imaging.fills import Fill, fill_image
 from roarline.report import gallery, page, plots, text
@@ -84,6 +85,7 @@ def _content(
     maps: Mapping[str, MapsFile],
 ) -> Content:
     parameters = job.parameters
+    own_metrics = parameters.get("own_metrics", [])
     scores = scores_from_columns(read_parquet(inputs["summary"].file(SCORES_FILE)))
     card = ClassifierCard.read(inputs["classifier"].file(CARD_FILE))
     curve = _training_curve(inputs["classifier"])
@@ -100,6 +102,7 @@ def _content(
         scores=scores,
         repeats=roar["repeats"] if roar else 0,
         confidence=parameters["confidence"],
+        own_metrics={metric["name"]: metric["metric"] for metric in own_metrics},
     )
     fraction, fill = _gallery_removal(parameters)
     chance = Level(f"{facts.guessing} ({percent(facts.chance)})", facts.chance)
@@ -115,7 +118,7 @@ def _content(
         settings=tuple(_settings(parameters, facts)),
         methods=tuple(methods),
         confidence=facts.confidence,
-        leaderboard=build_leaderboard(scores, methods),
+        leaderboard=build_leaderboard(scores, methods, with_own_metrics(own_metrics)),
         passages=tuple(text.passages(facts)),
         retraining=retraining,
         perturbation=(
