@@ -28,8 +28,13 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def interrupt(program: Program, config: str, rng: random.Random, *, kills: int, longest_s: float) -> None:
-    """Kill the program, its workers, or both, at random instants until it was killed often enough, then let it end."""
+def interrupt(program: Program, config: str, rng: random.Random, *, kills: int, longest_s: float, run_s: float) -> None:
+    """Kill the program, its workers, or both, at random instants until it was killed often enough, then let it end.
+
+    Args:
+        longest_s: The latest instant.
+        run_s: A whole run takes less, on a busy machine too.
+    """
     done = 0
     while done < kills:
         process = program.start("run", config, "--set", "runtime.workers=2")
@@ -45,28 +50,28 @@ def interrupt(program: Program, config: str, rng: random.Random, *, kills: int, 
             workers = children(process.pid)
             if workers:
                 os.kill(rng.choice(workers), signal.SIGKILL)
-            process.communicate(timeout=240)
+            process.communicate(timeout=run_s)
             continue
         if victim == "program":
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=60)
-    program("run", config)
+    program("run", config, timeout=run_s)
 
 
 @pytest.mark.timeout(900)
 def test_twenty_kills_leave_the_digests_of_an_undisturbed_run(program: Program, undisturbed: Program) -> None:
-    interrupt(program, program.config(), random.Random(20), kills=20, longest_s=6.0)
+    interrupt(program, program.config(), random.Random(20), kills=20, longest_s=6.0, run_s=240)
     assert program.digests() == undisturbed.digests()
     assert " artifacts good" in program("verify")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_twenty_kills_of_the_demo(program: Program, tmp_path_factory: pytest.TempPathFactory) -> None:
     text = (REPOSITORY / "configs" / "digits.yaml").read_text()
     calm = Program(tmp_path_factory.mktemp("calm"))
-    calm("run", calm.config(text), timeout=900)
-    interrupt(program, program.config(text), random.Random(21), kills=20, longest_s=25.0)
+    calm("run", calm.config(text), timeout=1800)
+    interrupt(program, program.config(text), random.Random(21), kills=20, longest_s=25.0, run_s=1800)
     assert program.digests() == calm.digests()
