@@ -327,13 +327,18 @@ def test_a_stage_task_calls_its_stage(project: Clone, task: str, stage: str) -> 
     assert run_task(project, task, "CONFIG=a.yaml").stdout == f"[{stage}][a.yaml]"
 
 
-def test_the_gallery_is_named_by_its_address(project: Clone) -> None:
-    program = project.root / ".venv/bin/roarline"
-    program.write_text('#!/bin/sh\necho first\necho "report: artifacts/experiments/a/report/index.html"\n')
-    lines = run_task(project, "gallery", "CONFIG=a.yaml").stdout.splitlines()
-    assert lines == ["first", f"gallery: file://{project.root}/artifacts/experiments/a/report/index.html#gallery"]
-    program.write_text("#!/bin/sh\nexit 2\n")
-    assert run_task(project, "gallery", "CONFIG=a.yaml").returncode == 2
+def test_the_gallery_is_of_one_config_or_of_the_shipped_ones(project: Clone) -> None:
+    assert run_task(project, "gallery", "CONFIG=a.yaml").stdout == "[gallery][a.yaml]"
+    (project.root / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts/gallery.sh", project.root / "scripts")
+    (project.root / "configs/gallery").mkdir(parents=True)
+    for name in ("one-all", "one-16", "absent-all", "absent-16"):
+        root = "configs" if name.startswith("one") else "nowhere"
+        (project.root / f"configs/gallery/{name}.yaml").write_text(f"data:\n  root: {root}\n")
+    done = run_task(project, "gallery")
+    assert "skipping absent: its images are not at nowhere" in done.stderr
+    words = ["gallery", "configs/gallery/one-all.yaml", "configs/gallery/one-16.yaml", "--output"]
+    assert done.stdout == "".join(f"[{word}]" for word in [*words, "artifacts/gallery/one.png"])
 
 
 def test_a_missing_config_is_asked_for_and_never_guessed(project: Clone) -> None:

@@ -172,6 +172,20 @@ def export(
     commands.export(artifact, output, limit, kept_fraction, data_root, artifacts)
 
 
+@app.command()
+def gallery(
+    configs: Annotated[list[Path], typer.Argument(help="Experiments on the same images and classifier.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("gallery.png"),
+    images: Annotated[int, typer.Option(min=1, help="Rows of the picture.")] = 16,
+    overlaid: Annotated[bool, typer.Option("--overlaid", help="Maps over their images.")] = False,
+    set_: Set = None,
+) -> None:
+    """Draw the maps of every method for some test images in one picture, making those that are missing."""
+    from roarline.execution import commands
+
+    commands.gallery(configs, set_ or [], output, images, overlaid=overlaid)
+
+
 def _stage_command(stage: str) -> Callable[..., None]:
     def command(
         config: Config,

@@ -376,3 +376,13 @@ def test_the_perfect_mask_is_the_targets_segmentation(store, inputs):
 def test_no_ground_truth_is_said_plainly(store, inputs):
     with pytest.raises(DataError, match="neither boxes nor segmentation"):
         extract(store, inputs, method="ground_truth", channels="sum")
+
+
+def test_a_limit_draws_the_same_images_for_every_method(store, inputs):
+    few = [extract(store, inputs, limit=5, method=method, channels="sum") for method in ("gradient", "constant")]
+    with MapsFile(few[0].file(MAPS_FILE)) as one, MapsFile(few[1].file(MAPS_FILE)) as other:
+        assert len(one) == 5
+        assert one.sample_ids == other.sample_ids == sorted(one.sample_ids)
+        assert one.attributes["limit"] == 5
+    with MapsFile(extract(store, inputs, limit=99).file(MAPS_FILE)) as all_of_them:
+        assert len(all_of_them) == 12

@@ -218,6 +218,41 @@ def export(artifact: str, output: Path, limit: int, kept_fraction: float, data_r
         print(line)
 
 
+def gallery(configs: Sequence[Path], overrides: Sequence[str], output: Path, images: int, *, overlaid: bool) -> None:
+    """`roarline gallery`: make the maps that are missing, then draw those of all configs in one picture.
+
+    Raises:
+        UserInputError: The experiments are of different images or classifiers.
+    """
+    columns: dict[str, tuple[str, Plan, Store]] = {}
+    loaded = [_load(config, overrides) for config in configs]
+    plans = [(_obtain_data(plan), store) for plan, store in loaded]
+    first = plans[0][0]
+    for (plan, store), config in zip(plans, configs, strict=True):
+        for stage in ("prepare-data", "train-cls"):
+            if plan.of(stage)[0].key != first.of(stage)[0].key:
+                raise UserInputError(f"{config}: its {stage} differs from that of {configs[0]}; compare them apart")
+        for role, (_, key) in plan.of("report")[0].inputs.items():
+            if role.startswith("maps:") and key not in {known for known, _, _ in columns.values()}:
+                columns.setdefault(role.removeprefix("maps:"), (key, plan, store))
+    for plan, store in plans:
+        _run(plan, store, "extract-attribution-maps")
+        write_view(plan, store)
+    from roarline.stages.gallery import Shown, draw_gallery
+
+    experiment, dataset = first.experiment, first.of("prepare-data")[0]
+    shown = []
+    for name, (key, plan, store) in columns.items():
+        settings = next(m for m in plan.of("report")[0].parameters["methods"] if m["name"] == name)
+        parameters = {**settings["params"], **{k: v for k in ("smooth", "filter") if (v := settings.get(k))}}
+        shown.append(Shown(name, settings["sign"], parameters, store.open("extract-attribution-maps", key)))
+    rows, count = draw_gallery(
+        plans[0][1].open("prepare-data", dataset.key), shown, output, title=experiment.description or experiment.name,
+        images=images, seed=experiment.seed, data_root=experiment.data.root, overlaid=overlaid,
+    )  # fmt: skip
+    print(f"gallery: {output} ({rows} images, {count} methods)")
+
+
 def find_artifact(name: str, root: Path) -> Artifact:
     """An artifact by folder, by ``stage/key`` or by the start of its key.
 

@@ -31,6 +31,7 @@ from roarline.errors import DataError, MethodError, ModelError
 from roarline.imaging.reduction import reduce_channels
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
+from roarline.stages.draws import draw_rows
 from roarline.stages.filter_maps import filter_artifact
 from roarline.stages.job import Context, Job, Progress
 from roarline.stages.surroundings import surroundings_of
@@ -85,7 +86,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     with DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset:
         check_classes(card, dataset.class_names, dataset.name)
         size = _image_size(dataset, card)
-        rows = target_rows(dataset, parameters["split"], parameters["target"])
+        drawn = draw_rows(dataset.rows(parameters["split"]), parameters.get("limit"), parameters["seed"], STAGE)
+        rows = target_rows(dataset, parameters["split"], parameters["target"], drawn)
         device = torch.device(context.device)
         with ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader:
             purpose = f"{STAGE} {method.name}"
