@@ -49,14 +49,17 @@ class Recording:
         """Of each layer, detached: maps [B, C, h, w]; with ``spatial=False`` of any shape."""
         return [self._grid(output.detach()) for output in self.outputs]
 
-    def gradients(self, score: Tensor) -> list[Tensor]:
+    def gradients(self, score: Tensor, *, retain_graph: bool = False) -> list[Tensor]:
         """Gradient of a scalar score with respect to each layer's output, in the shape of ``activations``.
+
+        Args:
+            retain_graph: The score's graph is needed once more.
 
         Raises:
             ModelError: The score does not depend on a layer, or of its tokens on the class token alone.
         """
         outputs = self.outputs
-        found = torch.autograd.grad(score, outputs, allow_unused=True)
+        found = torch.autograd.grad(score, outputs, allow_unused=True, retain_graph=retain_graph)
         gradients = []
         for name, output, gradient in zip(self.names, outputs, found, strict=True):
             cells = None if gradient is None else self._grid(gradient)
@@ -87,6 +90,7 @@ def recording(
     *,
     gradients: bool = True,
     spatial: bool = True,
+    keep_graph: bool = False,
 ) -> Iterator[Recording]:
     """Keep what layers give in forward passes inside the context, each layer at its last call.
 
@@ -103,6 +107,8 @@ def recording(
         images_BCHW: Network inputs; only their shape counts here.
         gradients: False: nothing is recorded for a backward pass; outputs are detached.
         spatial: True: outputs are maps, tokens and channels-last ones turned into [B, C, h, w] (``grids.as_grid``).
+        keep_graph: True: the graph goes on to the images where they require a gradient, instead of starting anew at a
+            single layer.
 
     Raises:
         ModelError: There is no such layer, or its output is of another kind (while the network runs).
@@ -115,7 +121,8 @@ def recording(
         def keep(module: nn.Module, args: Any, output: Any) -> Any:
             recorded._check(name, output)
             # A single layer cuts the graph anew at each call; several must stay linked to each other.
-            if not gradients or len(names) == 1 or not output.requires_grad:
+            cuts = len(names) == 1 and not keep_graph
+            if not gradients or cuts or not output.requires_grad:
                 output = output.detach().requires_grad_(gradients)
             recorded._outputs[name] = output
             return output.clone()
