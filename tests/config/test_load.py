@@ -248,3 +248,42 @@ def test_a_wrong_metric_is_an_error_with_its_line(
     line = 8 if "share a name" in said else 9
     assert f"experiment.yaml:{line}: " in found
     assert said in found
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("smooth: {samples: 0}", "attribution.methods.0.smooth.samples: is 0"),
+        ("smooth: {sample: 3}", "did you mean 'samples'"),
+        ("smooth: {kind: median}", "attribution.methods.0.smooth.kind"),
+        ("filter: {kind: blur}", "blur takes sigma_px, max takes window_px"),
+        ("filter: {kind: max, window_px: 4}", "expected an odd number"),
+        ("filter: {kind: max, window_px: 5, sigma_px: 1}", "blur takes sigma_px, max takes window_px"),
+    ],
+)
+def test_a_wrong_composition_is_named(tmp_path: Path, written: str, said: str) -> None:
+    text = f"""\
+name: x
+data: {{dataset: digits}}
+model: {{arch: small_cnn}}
+train-cls: {{}}
+attribution:
+  methods:
+    - {{name: gradient, {written}}}
+"""
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(path)
+    assert said in str(caught.value)
+    assert f"{path}:7" in str(caught.value)
+
+
+def test_a_limit_on_maps_and_retraining_exclude_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "name: x\ndata: {dataset: digits}\nmodel: {arch: small_cnn}\ntrain-cls: {}\nevaluate-roar: {}\n"
+        "attribution: {limit: 3, methods: [{name: gradient}]}\n"
+    )
+    with pytest.raises(ConfigError, match="needs maps of all images"):
+        load_experiment(path)
