@@ -8,6 +8,7 @@ import pytest
 
 from roarline.config.experiment import Statistics
 from roarline.config.load import load_experiment
+from roarline.config.wording import suggest
 from roarline.errors import ConfigError
 
 MINIMAL = """\
@@ -287,3 +288,49 @@ def test_a_limit_on_maps_and_retraining_exclude_each_other(tmp_path: Path) -> No
     )
     with pytest.raises(ConfigError, match="needs maps of all images"):
         load_experiment(path)
+
+
+    ("model", "said"),
+    [
+        ('{arch: "torchvision:resnet5"}', "3: model.arch: torchvision has no classifier 'resnet5'; did you mean "),
+        ('{arch: "torchvision:resnet50", weights: IMAGENET1K_V3}', "did you mean 'IMAGENET1K_V2'"),
+        ('{arch: "timm:resnet50"}', "model.arch: 'timm:resnet50' needs the package timm: pip install timm"),
+        (
+            "{arch: small_cnn, weights: IMAGENET1K_V1}",
+            "model.weights: is 'IMAGENET1K_V1': 'small_cnn' has no pub",
+        ),
+    ],
+)
+def test_names_of_other_packages_models_are_checked_without_importing_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, said: str
+) -> None:
+    monkeypatch.setattr("roarline.config.component_errors.has_timm", lambda: False)
+    found = errors(tmp_path, MINIMAL.replace("{arch: small_cnn}", model))
+    assert found.startswith("1 problem in ")
+    assert said in found
+
+
+def test_timms_weights_are_part_of_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roarline.config.component_errors.has_timm", lambda: True)
+    text = MINIMAL.replace("{arch: small_cnn}", '{arch: "timm:resnet50.a1_in1k", weights: WEIGHTS}')
+    assert load_experiment(write(tmp_path, text.replace("WEIGHTS", "pretrained"))).model.weights == "pretrained"
+    assert "timm's weights are part of the model's name" in errors(tmp_path, text.replace("WEIGHTS", "IMAGENET1K_V1"))
+
+
+def test_a_right_name_of_torchvision_is_taken(tmp_path: Path) -> None:
+    text = MINIMAL.replace("{arch: small_cnn}", '{arch: "torchvision:resnet50", weights: IMAGENET1K_V2}')
+    assert load_experiment(write(tmp_path, text)).model.arch == "torchvision:resnet50"
+
+
+@pytest.mark.parametrize("section", ["evaluate-roar", "evaluate-perturbation"])
+def test_fractions_that_tables_would_show_as_one_are_refused(tmp_path: Path, section: str) -> None:
+    found = errors(tmp_path, MINIMAL + f"{section}:\n  fractions: [0.3, 0.3000000001, 0.5]\n")
+    assert f"experiment.yaml:9: {section}.fractions: holds 0.3 and 0.3000000001, closer than 1e-09" in found
+    near = load_experiment(write(tmp_path, MINIMAL + f"{section}: {{fractions: [0.3, 0.300000002, 0.5]}}\n"))
+    assert near.evaluate_roar or near.evaluate_perturbation
+
+
+def test_of_many_known_names_only_the_nearest_are_said() -> None:
+    known = [f"name_{index}" for index in range(200)]
+    assert suggest("nam_7", known).count("name_") == 4
+    assert suggest("nam_7", known[:9]) == "; did you mean 'name_7'? (known: " + ", ".join(known[:9]) + ")"

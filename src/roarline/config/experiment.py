@@ -12,12 +12,22 @@ from roarline.config.datasets import DATASETS
 from roarline.config.methods import METHODS
 from roarline.config.metrics import METRICS
 
+_NEAREST_FRACTIONS = 1e-9
+
 Split = Literal["train", "validation", "test"]
 Compat = Literal["corrected", "original"]
 MergeNormalization = Literal["min_max", "none"]
 Baseline = Literal["random", "sobel", "centre_gaussian", "constant", "ground_truth"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Threads = Annotated[int, Field(ge=1, le=1024, description="CPU threads of a job; part of the key")]
+
+
+def _told_apart(fractions: list[float]) -> list[float]:
+    """Refuse two fractions that tables would show as one."""
+    for low, high in pairwise(sorted(fractions)):
+        if high - low < _NEAREST_FRACTIONS:
+            raise ValueError(f"holds {low!r} and {high!r}, closer than {_NEAREST_FRACTIONS:g}: give one of them")
+    return fractions
 
 
 class Section(BaseModel):
@@ -204,6 +214,11 @@ class EvaluateRoar(Section):
             raise ValueError("holds a value twice")
         return value
 
+    @field_validator("fractions")
+    @classmethod
+    def _apart(cls, value: list[float]) -> list[float]:
+        return _told_apart(value)
+
 
 class Metric(Section):
     """A metric of the user's own."""
@@ -257,7 +272,7 @@ class EvaluatePerturbation(Section):
     def _rising(cls, value: list[float]) -> list[float]:
         if any(b <= a for a, b in pairwise(value)):
             raise ValueError("must rise from one value to the next")
-        return value
+        return _told_apart(value)
 
     @property
     def table_metrics(self) -> list[str]:

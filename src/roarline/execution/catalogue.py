@@ -8,10 +8,10 @@ from importlib.metadata import entry_points
 
 from roarline.config.component import Component, DatasetComponent, MethodComponent, MetricComponent, Params
 from roarline.config.datasets import DATASETS
-from roarline.config.load import suggest
 from roarline.config.methods import METHODS
 from roarline.config.metrics import METRICS
 from roarline.config.models import MODELS
+from roarline.config.wording import suggest
 from roarline.errors import UserInputError
 
 TABLES: dict[str, Mapping[str, Component]] = {

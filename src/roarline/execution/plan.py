@@ -17,6 +17,7 @@ from roarline.config.experiment import EvaluatePerturbation, Experiment, Method
 from roarline.config.load import parse_params
 from roarline.config.methods import METHODS
 from roarline.config.models import MODELS
+from roarline.config.published_models import is_weights_path
 from roarline.errors import UserInputError
 from roarline.stages import STAGES
 from roarline.stages.job import Job
@@ -200,7 +201,7 @@ def _model_parameters(experiment: Experiment) -> tuple[dict[str, Any], dict[str,
     elif not model.arch.startswith(_FREE_ARCHITECTURES):
         parameters |= _user(locate(model.arch, "roarline.models"))
     local: dict[str, Any] = {}
-    if model.weights is not None and _is_path(model.weights):
+    if model.weights is not None and is_weights_path(model.weights):
         path = Path(model.weights)
         if path.is_file():
             parameters["weights"] = f"sha256:{file_sha256(path)}"
@@ -210,10 +211,6 @@ def _model_parameters(experiment: Experiment) -> tuple[dict[str, Any], dict[str,
             )
         local["weights"] = str(path)
     return parameters, local
-
-
-def _is_path(weights: str) -> bool:
-    return "/" in weights or weights.endswith((".pth", ".pt", ".safetensors", ".bin"))
 
 
 def _splits(experiment: Experiment) -> tuple[str, ...]:
