@@ -131,9 +131,8 @@ def test_a_baseline_that_beats_the_best_method_is_named():
     scores = {**_SCORES, "morf": {"ig": 0.2, "gradient": 0.3, "sobel": 0.05, "random": 0.4}}
     facts = _facts(_recipe(scores=scores, verdicts={("roar_accuracy", "ig"): "worse"}))
     assert "(the baseline `sobel` (0.050) does better still)" in _passage(facts, _CONFLICT)
-    assert (
-        "`sobel` looks at the image or at nothing, never at the classifier, and ranks above `ig` and `gradient` in MoRF"
-        in (_passage(facts, "What needs no look"))
+    assert "`sobel` never looks at the classifier, and ranks above `ig` and `gradient` in MoRF" in (
+        _passage(facts, "What needs no look")
     )
 
 

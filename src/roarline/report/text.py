@@ -265,7 +265,7 @@ def _baselines(facts: Facts) -> Iterator[str]:
     for metric in ("roar_accuracy", "morf" if facts.has("morf") else "deletion"):
         for baseline, beaten in outranked_by(facts, metric).items():
             yield (
-                f"`{baseline}` looks at the image or at nothing, never at the classifier, and ranks above "
+                f"`{baseline}` never looks at the classifier, and ranks above "
                 f"{_list(beaten)} in {metric_title(metric)}."
             )
 
