@@ -290,6 +290,7 @@ def test_a_limit_on_maps_and_retraining_exclude_each_other(tmp_path: Path) -> No
         load_experiment(path)
 
 
+@pytest.mark.parametrize(
     ("model", "said"),
     [
         ('{arch: "torchvision:resnet5"}', "3: model.arch: torchvision has no classifier 'resnet5'; did you mean "),
