@@ -4,6 +4,12 @@ from typing import Any
 
 CHEAP: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 3},
+    "rise": {"masks": 20},
+    "lime": {"samples": 20, "segments": 4},
+    "kernel_shap": {"samples": 20, "segments": 9},
+    "sobol": {"designs": 4, "cells": 3},
+    "hsic": {"samples": 20, "cells": 3},
+    "greedy_deletion": {"cells": 3},
     **{name: {"samples": 3} for name in ("smoothgrad", "smoothgrad_squared", "vargrad")},
 }
 

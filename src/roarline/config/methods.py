@@ -7,7 +7,24 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from roarline.config.cam_params import (
+    AblationCamParams,
+    CamParams,
+    EigenCamParams,
+    GradCamParams,
+    HiResCamParams,
+    ScoreCamParams,
+)
 from roarline.config.component import MethodComponent, NoParams, Params
+from roarline.config.sampling_params import (
+    GreedyDeletionParams,
+    HsicParams,
+    KernelShapParams,
+    LimeParams,
+    OcclusionParams,
+    RiseParams,
+    SobolParams,
+)
 
 
 class ConstantParams(Params):
@@ -38,14 +55,6 @@ class NoisyParams(Params):
     noise: float = Field(
         0.15, ge=0, description="noise standard deviation as a fraction of the image's own value range"
     )
-
-
-class GradCamParams(Params):
-    """Grad-CAM at one layer."""
-
-    layer: str = Field(description="dotted module name, e.g. layer4; a module called twice is read at its last call")
-    relu: bool = Field(True, description="clamp the map at 0, as published")
-    weights: str = Field("pooled", pattern="^(pooled|elementwise)$", description="pooled: spatial mean of the gradient")
 
 
 _ATTRIBUTION = "roarline.attribution"
@@ -151,6 +160,7 @@ METHODS: dict[str, MethodComponent] = {
         one_pass=True,
         channels="max_abs",
     ),
+    # Class activation maps
     "gradcam": MethodComponent(
         f"{_ATTRIBUTION}.cam:gradcam",
         GradCamParams,
@@ -160,5 +170,132 @@ METHODS: dict[str, MethodComponent] = {
         keeps_activations=False,
         needs_layer=True,
         one_pass=True,
+    ),
+    "gradcam_plus_plus": MethodComponent(
+        f"{_ATTRIBUTION}.cam:gradcam_plus_plus",
+        CamParams,
+        "Activations weighted by their corrected positive gradients",
+        "Chattopadhyay et al. 2018, arXiv 1710.11063",
+        passes="1 forward + 1 backward to the layer",
+        keeps_activations=False,
+        needs_layer=True,
+        one_pass=True,
+    ),
+    "hirescam": MethodComponent(
+        f"{_ATTRIBUTION}.cam:hirescam",
+        HiResCamParams,
+        "Activations times gradients, cell by cell",
+        "Draelos and Carin 2020, arXiv 2011.08891",
+        passes="1 forward + 1 backward to the layer",
+        keeps_activations=False,
+        needs_layer=True,
+        one_pass=True,
+    ),
+    "layercam": MethodComponent(
+        f"{_ATTRIBUTION}.cam:layercam",
+        CamParams,
+        "Activations times positive gradients, cell by cell",
+        "Jiang et al. 2021, IEEE TIP 30",
+        passes="1 forward + 1 backward to the layer",
+        keeps_activations=False,
+        needs_layer=True,
+        one_pass=True,
+    ),
+    "xgradcam": MethodComponent(
+        f"{_ATTRIBUTION}.cam:xgradcam",
+        CamParams,
+        "Activations weighted by gradients, averaged by activation",
+        "Fu et al. 2020, arXiv 2008.02312",
+        passes="1 forward + 1 backward to the layer",
+        keeps_activations=False,
+        needs_layer=True,
+        one_pass=True,
+    ),
+    "score_cam": MethodComponent(
+        f"{_ATTRIBUTION}.cam_score:score_cam",
+        ScoreCamParams,
+        "Channels weighted by the score of the image seen through them",
+        "Wang et al. 2020, arXiv 1910.01279",
+        passes="1 + channels of the layer (or max_channels) forward",
+        keeps_activations=False,
+        needs_layer=True,
+        one_pass=True,
+    ),
+    "ablation_cam": MethodComponent(
+        f"{_ATTRIBUTION}.cam_ablation:ablation_cam",
+        AblationCamParams,
+        "Channels weighted by what the logit loses without them",
+        "Desai and Ramaswamy 2020, WACV",
+        passes="1 forward + channels of the layer (or max_channels) × forward from the layer on",
+        keeps_activations=False,
+        needs_layer=True,
+        one_pass=True,
+    ),
+    "eigen_cam": MethodComponent(
+        f"{_ATTRIBUTION}.cam:eigen_cam",
+        EigenCamParams,
+        "First principal direction of the activations, whatever the class",
+        "Muhammad and Yeasin 2020, arXiv 2008.00299",
+        passes="1 forward",
+        keeps_activations=False,
+        needs_layer=True,
+        one_pass=True,
+    ),
+    # Perturbation: scores of altered images
+    "occlusion": MethodComponent(
+        f"{_ATTRIBUTION}.occlusion:occlusion",
+        OcclusionParams,
+        "Drop of the score where a window covers the image",
+        "Zeiler and Fergus 2014, arXiv 1311.2901",
+        passes="1 forward a window (169 with the defaults at 224 px)",
+        keeps_activations=False,
+    ),
+    "rise": MethodComponent(
+        f"{_ATTRIBUTION}.rise:rise",
+        RiseParams,
+        "Random masks weighted by the score of what they let through",
+        "Petsiuk et al. 2018, arXiv 1806.07421",
+        passes="masks × 1 forward, for all targets of an image together",
+        keeps_activations=False,
+    ),
+    "lime": MethodComponent(
+        f"{_ATTRIBUTION}.superpixel_surrogates:lime",
+        LimeParams,
+        "Ridge regression of the score on which superpixels are shown",
+        "Ribeiro et al. 2016, arXiv 1602.04938",
+        passes="samples × 1 forward",
+        keeps_activations=False,
+    ),
+    "kernel_shap": MethodComponent(
+        f"{_ATTRIBUTION}.superpixel_surrogates:kernel_shap",
+        KernelShapParams,
+        "Shapley values of superpixels by weighted least squares",
+        "Lundberg and Lee 2017, arXiv 1705.07874",
+        passes="(samples + 1) × 1 forward",
+        keeps_activations=False,
+    ),
+    "sobol": MethodComponent(
+        f"{_ATTRIBUTION}.global_sensitivity:sobol",
+        SobolParams,
+        "Total-order Sobol indices of grid cells",
+        "Fel et al. 2021, arXiv 2111.04138",
+        passes="designs · (cells² + 2) × 1 forward, for all targets of an image together",
+        keeps_activations=False,
+    ),
+    "hsic": MethodComponent(
+        f"{_ATTRIBUTION}.global_sensitivity:hsic",
+        HsicParams,
+        "Statistical dependence of the score on grid cells (HSIC)",
+        "Novello et al. 2022, arXiv 2206.06219",
+        passes="samples × 1 forward, for all targets of an image together",
+        keeps_activations=False,
+    ),
+    "greedy_deletion": MethodComponent(
+        f"{_ATTRIBUTION}.greedy:greedy_deletion",
+        GreedyDeletionParams,
+        "Ceiling: grid cells taken one by one, each time the one that matters most",
+        "the greedy form of TRACE, 2024",
+        passes="cells² · (cells² + 1) / 2 × 1 forward, fewer with candidates",
+        keeps_activations=False,
     ),
 }
