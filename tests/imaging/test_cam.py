@@ -9,15 +9,16 @@ ACTIVATIONS = torch.tensor([[[[1.0, 2.0]], [[3.0, -1.0]]]])  # [1, 2, 1, 2]
 GRADIENTS = torch.tensor([[[[1.0, 3.0]], [[-1.0, -2.0]]]])
 
 
-def test_pooled_weights_are_the_spatial_mean_of_the_gradient():
-    """Weights 2 and -1.5: 2 · 1 - 1.5 · 3 = -2.5, 2 · 2 + 1.5 = 5.5."""
-    assert grad_cam(ACTIVATIONS, GRADIENTS, "pooled", relu=False).tolist() == [[[-2.5, 5.5]]]
-    assert grad_cam(ACTIVATIONS, GRADIENTS, "pooled").tolist() == [[[0.0, 5.5]]]
-
-
-def test_elementwise_weights_are_each_cells_own():
-    """1 · 1 - 3 · 1 = -2, 2 · 3 + 1 · 2 = 8."""
-    assert grad_cam(ACTIVATIONS, GRADIENTS, "elementwise", relu=False).tolist() == [[[-2.0, 8.0]]]
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ("pooled", [-2.5, 5.5]),  # 2 and -1.5: 2 · 1 - 1.5 · 3, 2 · 2 + 1.5
+        ("summed", [-5.0, 11.0]),  # twice that: two cells
+        ("elementwise", [-2.0, 8.0]),  # 1 · 1 - 1 · 3, 3 · 2 + 2
+    ],
+)
+def test_grad_cam_weighs_by_the_mean_the_sum_or_each_cells_gradient(weights, expected):
+    assert grad_cam(ACTIVATIONS, GRADIENTS, weights).tolist() == [[expected]]
 
 
 def test_resize_aligns_pixel_centres():

@@ -9,6 +9,8 @@ import math
 
 from torch import Tensor
 
+from roarline.errors import ModelError
+
 _LEADING_TOKENS = 5  # a class token and up to 4 registers or a distillation token
 _CLEARLY = 0.1
 
@@ -30,12 +32,35 @@ def as_grid(output: object, input_size: tuple[int, int]) -> Tensor | None:
         return None
     grid: Tensor | None = None
     if output.ndim == 4:
-        grid = output.permute(0, 3, 1, 2) if _channels_come_last(output, input_size) else output
+        grid = output.movedim(channel_dimension(output, input_size), 1)
     elif output.ndim == 3:
         cells = token_cells(output.shape[1], input_size)
         if cells is not None:
             grid = output[:, -math.prod(cells) :].transpose(1, 2).reshape(len(output), -1, *cells)
     return grid if grid is not None and grid.shape[2] * grid.shape[3] > 1 else None
+
+
+def grid_of_layer(layer: str, output: object, input_size: tuple[int, int]) -> Tensor:
+    """As ``as_grid``, for a layer that a user named.
+
+    Raises:
+        ModelError: Its output is no map.
+    """
+    grid = as_grid(output, input_size)
+    if grid is None:
+        came = f"shape {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise ModelError(
+            f"layer {layer!r} gives {came}, expected spatial maps [B, C, h, w] of several cells; choose another layer, "
+            "or layer: auto"
+        )
+    return grid
+
+
+def channel_dimension(output: Tensor, input_size: tuple[int, int]) -> int:
+    """Which dimension of a layer's output its channels are, in the same reading as ``as_grid``."""
+    if output.ndim == 4:
+        return 3 if _channels_come_last(output, input_size) else 1
+    return 2
 
 
 def token_cells(tokens: int, input_size: tuple[int, int]) -> tuple[int, int] | None:

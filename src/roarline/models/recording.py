@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from roarline.errors import ModelError
-from roarline.models.grids import as_grid
+from roarline.models.grids import grid_of_layer
 from roarline.models.layers import find_layer, layer_names
 
 
@@ -47,7 +47,7 @@ class Recording:
     @property
     def activations(self) -> list[Tensor]:
         """Of each layer, detached: maps [B, C, h, w]; with ``spatial=False`` of any shape."""
-        return [self._grid(output.detach()) for output in self.outputs]
+        return [self._grid(name, output.detach()) for name, output in zip(self.names, self.outputs, strict=True)]
 
     def gradients(self, score: Tensor, *, retain_graph: bool = False) -> list[Tensor]:
         """Gradient of a scalar score with respect to each layer's output, in the shape of ``activations``.
@@ -62,7 +62,7 @@ class Recording:
         found = torch.autograd.grad(score, outputs, allow_unused=True, retain_graph=retain_graph)
         gradients = []
         for name, output, gradient in zip(self.names, outputs, found, strict=True):
-            cells = None if gradient is None else self._grid(gradient)
+            cells = None if gradient is None else self._grid(name, gradient)
             if cells is None or (self._spatial and output.ndim == 3 and not bool(cells.any())):
                 raise ModelError(
                     f"layer {name!r}: the logits do not depend on what it gives, or on its class token alone; choose "
@@ -71,15 +71,14 @@ class Recording:
             gradients.append(cells)
         return gradients
 
-    def _grid(self, output: Tensor) -> Tensor:
-        grid = as_grid(output, self._input_size) if self._spatial else output
-        return output if grid is None else grid
+    def _grid(self, name: str, output: Tensor) -> Tensor:
+        return grid_of_layer(name, output, self._input_size) if self._spatial else output
 
     def _check(self, name: str, output: Any) -> None:
-        if not isinstance(output, Tensor) or (self._spatial and as_grid(output, self._input_size) is None):
-            came = f"shape {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
-            wanted = "spatial maps [B, C, h, w] of several cells" if self._spatial else "a tensor"
-            raise ModelError(f"layer {name!r} gives {came}, expected {wanted}; choose another layer, or layer: auto")
+        if self._spatial:
+            grid_of_layer(name, output, self._input_size)
+        elif not isinstance(output, Tensor):
+            raise ModelError(f"layer {name!r} gives a {type(output).__name__}, expected a tensor; choose another layer")
 
 
 @contextmanager

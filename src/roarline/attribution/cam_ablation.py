@@ -1,0 +1,109 @@
+"""Ablation-CAM: each channel of a layer weighted by how much the target's logit falls without it.
+
+Shapes: B rows, U distinct images, C channels, T targets of an image at most, n ablated outputs of a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from roarline.attribution.distinct_images import DistinctImages
+from roarline.attribution.passes import choose_targets, pass_size
+from roarline.imaging import cam
+from roarline.models.grids import channel_dimension, grid_of_layer
+from roarline.models.layers import layer_names
+from roarline.models.replay import Replay
+
+
+def ablation_cam(
+    model: nn.Module,
+    images_BCHW: Tensor,
+    targets_B: Tensor,
+    *,
+    layer: str | Sequence[str] = "auto",
+    max_channels: int | None = None,
+    relu: bool = True,
+    fuse: cam.Fuse = "mean",
+    resize: cam.Resize = "bilinear",
+    compat: Literal["corrected", "original"] = "corrected",
+    image_index: Sequence[int],
+) -> Tensor:
+    """Each channel is set to 0, one at a time; what the logit loses weighs the channel.
+
+    Only what follows the layer is run again (``models.replay``). All targets of an image share its passes. Of a
+    transformer's tokens a channel is set to 0 in the class token too.
+
+    Args:
+        targets_B: int64; -1 means the predicted class.
+        layer: Dotted name, ``auto``, or a list.
+        max_channels: Only the channels with the largest spatial standard deviation; the rest weigh 0. None: all.
+        relu: Clamp the map at 0.
+        fuse: ``mean`` or ``max`` of several layers' maps, each scaled by its largest value.
+        resize: ``bilinear``, ``align_corners`` or ``bicubic``.
+        compat: ``original`` divides the loss by the logit, as published.
+        image_index: One a row, equal where two rows are of the same image.
+
+    Returns:
+        [B, H, W].
+
+    Raises:
+        ModelError: There is no such layer, or its output is no map.
+
+    Source: Desai and Ramaswamy 2020, Ablation-CAM, WACV, equations 4 and 5.
+    Differs: the loss is not divided by the logit, unless ``compat`` is ``original``: for a logit below 0 that turns
+    every weight's sign. pytorch-grad-cam sets channels to a huge negative number where a layer has negative values.
+    """
+    size = (images_BCHW.shape[2], images_BCHW.shape[3])
+    maps = []
+    targets = targets_B
+    for name in layer_names(model, layer, images_BCHW.shape[1:]):
+        replay = Replay(model, name, images_BCHW)
+        activations = grid_of_layer(name, replay.output, size)
+        targets = choose_targets(replay.logits_BK, targets)
+        distinct = DistinctImages(image_index, targets)
+        counted_UC = (activations[distinct.first_rows] != 0).any(dim=3).any(dim=2)
+        if max_channels is not None:
+            counted_UC &= cam.most_varied_channels(activations[distinct.first_rows], max_channels)
+        losses_BC = distinct.of_rows(_losses(replay, counted_UC, distinct, size))
+        if compat == "original":
+            losses_BC = losses_BC / replay.logits_BK.gather(1, targets[:, None])
+        maps.append(cam.channel_cam(activations, losses_BC.to(activations)))
+    return cam.to_image(maps, size, relu=relu, fuse=fuse, resize=resize)
+
+
+def _losses(replay: Replay, counted_UC: Tensor, distinct: DistinctImages, size: tuple[int, int]) -> Tensor:
+    """What the targets' logits of each image lose without each of its channels that count, [U, C, T]; elsewhere 0."""
+    logits_UT = replay.logits_BK[distinct.first_rows].gather(1, distinct.targets_UT)
+    losses_UCT = logits_UT.new_zeros(*counted_UC.shape, logits_UT.shape[1])
+    at_once = pass_size(*size, logits_UT.device, keeps_activations=False)
+    for image, row in enumerate(distinct.first_rows.tolist()):
+        channels = counted_UC[image].nonzero()[:, 0]
+        for channel_n, logits in _ablated_logits(replay, row, channels, at_once, size):
+            kept = logits.gather(1, distinct.targets_UT[image].expand(len(logits), -1))
+            losses_UCT[image, channel_n] = logits_UT[image] - kept
+    return losses_UCT
+
+
+def _ablated_logits(
+    replay: Replay, row: int, channels: Tensor, at_once: int, size: tuple[int, int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some channels [n], and the logits [n, K] of the image in that row without each of them."""
+    if len(channels) == 0:
+        return
+    output = replay.output[row : row + 1]
+    dimension = channel_dimension(output, size)
+    copies = output.expand(min(at_once, len(channels)), *output.shape[1:]).clone()
+    channels_first, whole = copies.movedim(dimension, 1), output[0].movedim(dimension - 1, 0)
+    for channel_n in torch.split(channels, at_once):
+        each = torch.arange(len(channel_n), device=channel_n.device)
+        channels_first[each, channel_n] = 0
+        version = copies._version
+        yield channel_n, replay.logits(row, copies[: len(channel_n)])
+        if copies._version == version:
+            channels_first[each, channel_n] = whole[channel_n]
+        else:  # what follows the layer writes in place
+            copies.copy_(output)
