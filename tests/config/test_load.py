@@ -69,10 +69,9 @@ evaluate-roar:
     assert "experiment.yaml:7: train-cls.optimizer.name" in said
     assert "did you mean 'adam'?" in said
     assert "experiment.yaml:10: attribution.methods.0.params.layr: unknown key; did you mean 'layer'?" in said
-    assert "experiment.yaml:10: attribution.methods.0.params.layer: is required but missing" in said
     assert "experiment.yaml:12: evaluate-roar.fractions.1: is 1.5" in said
     assert "experiment.yaml:13: evaluate-roar.mode: unknown key; did you mean 'modes'?" in said
-    assert said.startswith("9 problems")
+    assert said.startswith("8 problems")
 
 
 def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:

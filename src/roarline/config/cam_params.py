@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from roarline.config.component import Params
+
+
+def _name_or_different_names(layer: Any) -> Any:
+    names = layer if isinstance(layer, list) else [layer]
+    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"is {layer!r}, expected a layer's dotted name, auto, or a list of different ones")
+    return layer
+
+
+Layer = Annotated[str | list[str], BeforeValidator(_name_or_different_names)]
 
 
 class CamParams(Params):
     """Class activation maps at one or several layers."""
 
-    layer: str | list[str] = Field(
+    layer: Layer = Field(
         "auto",
         description="dotted module name, e.g. layer4 (a module called twice is read at its last call), auto for the "
         "last layer with places, or a list of names",
