@@ -20,6 +20,7 @@ model: {arch: small_cnn, params: {width: 8}}
 train-cls: {epochs: 2, batch_size: 32, threads: 1, optimizer: {name: adam, lr: 5.0e-3}, scheduler: {name: one_cycle}}
 attribution:
   threads: 1
+  baselines: []
   methods:
     - {name: integrated_gradients, params: {steps: 4}}
     - {name: gradcam, params: {layer: conv2}}

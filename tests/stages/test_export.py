@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file
 
-from roarline.artifacts.dataset import DatasetFile
+from roarline.artifacts.dataset import DatasetContent, DatasetFile, write_dataset
+from roarline.artifacts.keys import artifact_key
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import read_csv
 from roarline.errors import UserInputError
@@ -20,6 +21,7 @@ from roarline.report.pictures import heat_map
 from roarline.stages.export import export, file_name
 from roarline.stages.job import Job
 from tests.report.make_experiment import Recipe, make, map_rows, summary_columns
+from tests.stages.toy_classifier import make_artifact
 
 _RECIPE = Recipe(modes=("roar",), metrics=("morf",), fractions=(0.5,), repeats=1)
 
@@ -174,3 +176,37 @@ def test_different_sample_ids_have_different_file_names(first: str, second: str)
 def test_hostile_sample_ids_stay_in_the_folder(sample_id: str):
     assert "/" not in file_name(sample_id)
     assert not file_name(sample_id).startswith(".")
+
+
+@pytest.mark.parametrize("place", ["a file", "a file/below", "/proc/roarline"])
+def test_a_folder_that_can_not_be_written_is_the_users_error(experiment: tuple[Store, Job], tmp_path: Path, place: str):
+    (tmp_path / "a file").write_text("kept")
+    with pytest.raises(UserInputError, match=r"can't write here \(.*give another folder with --output") as caught:
+        list(export(_artifact(experiment, "maps:gradient"), tmp_path / place))
+    assert caught.value.exit_code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a file"]
+
+
+@pytest.mark.parametrize("root", [None, "nowhere"])
+def test_indexed_data_need_their_folder_and_nothing_is_written_without(
+    experiment: tuple[Store, Job], tmp_path: Path, root: str | None
+):
+    store, _ = experiment
+
+    def write(folder: Path) -> None:
+        content = DatasetContent(
+            "birds", ["wren"], multi_label=False, sample_ids=["a"], split=np.array([2]), labels=np.array([0]),
+            mean=None, std=None, image_size=(8, 8), files=["a.png"], file_offset=np.array([-1]),
+            file_size=np.array([9]), file_sha256=["0" * 64],
+        )  # fmt: skip
+        write_dataset(folder / "dataset.h5", content)
+
+    dataset = make_artifact(store, "prepare-data", {"of": str(root)}, write)
+    key = artifact_key("extract-attribution-maps", 1, {}, {"dataset": dataset.manifest.key})
+    with store.writer("extract-attribution-maps", 1, key, "indexed", {"method": "gradient"}, {"dataset": dataset}) as w:
+        assert w is not None
+        (w.out / "maps.h5").write_bytes(_artifact(experiment, "maps:gradient").file("maps.h5").read_bytes())
+    folder = tmp_path / root if root else None
+    with pytest.raises(UserInputError, match=r"images of data set 'birds' are files .*--data-root"):
+        list(export(store.open("extract-attribution-maps", key), tmp_path / "out", data_root=folder))
+    assert not (tmp_path / "out").exists()

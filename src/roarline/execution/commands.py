@@ -21,7 +21,7 @@ from roarline.execution.devices import parse_device, worker_devices
 from roarline.execution.experiment_view import write_view
 from roarline.execution.leaderboard import leaderboard
 from roarline.execution.plan import Plan, build_plan
-from roarline.execution.run import RunResult, needed, run_plan
+from roarline.execution.run import RunResult, equal_failures, needed, run_plan
 from roarline.stages import STAGES
 
 
@@ -102,11 +102,10 @@ def show_status(config: Path, overrides: Sequence[str]) -> None:
             f"{stage:<26} " + ", ".join(f"{counts[s]} {s}" for s in ("done", "running", "failed", "to do") if counts[s])
         )
         for job in jobs:
-            state, message = states[job.key]
-            if state == "running":
+            if states[job.key][0] == "running":
                 print(f"    running: {job.label}")
-            elif state == "failed":
-                print(f"    failed: {job.label}: {message.splitlines()[0]}")
+        for line in equal_failures((job, states[job.key][1]) for job in jobs if states[job.key][0] == "failed"):
+            print(f"    failed: {line.splitlines()[0]}")
         waits = {
             name
             for job in jobs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,12 +79,23 @@ def needed(jobs: list[Job], done: set[str]) -> list[Job]:
 def _failure(jobs: list[Job], failed: dict[str, Message]) -> RoarlineError:
     own = [(job, failed[job.key]) for job in jobs if job.key in failed and not failed[job.key].text.startswith(NOT_RUN)]
     waiting = len(failed) - len(own)
-    lines = [f"{job.label}: {message.text}" for job, message in own]
+    lines = equal_failures((job, message.text) for job, message in own)
     if waiting:
         lines.append(
             f"{waiting} more job{'s' if waiting > 1 else ''} not run, waiting on the above; what was finished is kept"
         )
     return RunError("\n".join(lines), 2 if all(message.exit_code == 2 for _, message in own) else 1)
+
+
+def equal_failures(failed: Iterable[tuple[Job, str]]) -> list[str]:
+    """A line for each different message, with the first job that failed so and how many more did."""
+    by_text: dict[str, list[str]] = {}
+    for job, text in failed:
+        by_text.setdefault(text, []).append(job.label)
+    return [
+        f"{labels[0]}{f' and {len(labels) - 1} more' if len(labels) > 1 else ''}: {text}"
+        for text, labels in by_text.items()
+    ]
 
 
 class _Console:
@@ -93,6 +105,7 @@ class _Console:
         self.made = 0
         self._total, self._ended, self._last_line = len(jobs), 0, time.monotonic()
         self._running: dict[str, str] = {}
+        self._failures: set[str] = set()
         self._started: dict[str, float] = {}
         self._interactive = sys.stderr.isatty()
         self._bar: Any = tqdm(total=len(jobs), unit="job", disable=not self._interactive, dynamic_ncols=True)
@@ -131,7 +144,9 @@ class _Console:
         if message.kind == "failed" and message.text.startswith(NOT_RUN):
             return
         if message.kind == "failed":
-            self._line(f"FAILED {job.label}: {message.text.splitlines()[0]}")
+            if message.text not in self._failures:  # the same again is counted at the end
+                self._line(f"FAILED {job.label}: {message.text.splitlines()[0]}")
+            self._failures.add(message.text)
         elif job.cost >= 2:
             seconds = time.monotonic() - self._started.get(job.key, time.monotonic())
             self._line(f"[{self._ended}/{self._total}] {job.label} ({_duration(seconds)})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,9 @@ def export(
         One line for each thing that was written.
 
     Raises:
-        UserInputError: The stage's artifacts can't be exported.
-        ArtifactError: The artifact is damaged, or the folder can't be written.
+        UserInputError: The stage's artifacts can't be exported, the folder can't be written, or the raw images are
+            needed and not there; nothing was written then.
+        ArtifactError: The artifact is damaged, or the disk is full.
     """
     exporter = _EXPORTERS.get(artifact.manifest.stage)
     if exporter is None:
@@ -75,7 +77,11 @@ def export(
             f"{artifact.path}: artifacts of {artifact.manifest.stage!r} can't be exported; "
             f"those of {', '.join(_EXPORTERS)} can"
         )
-    yield from exporter(artifact, Options(out, limit, kept_fraction, data_root))
+    options = Options(out, limit, kept_fraction, data_root)
+    if exporter is _maps:
+        _images_of(artifact, options)
+    _check_folder(out)
+    yield from exporter(artifact, options)
 
 
 def file_name(sample_id: str, target: int | None = None) -> str:
@@ -89,7 +95,20 @@ def file_name(sample_id: str, target: int | None = None) -> str:
     return safe if target is None else f"{safe}_class{target}"
 
 
+def _check_folder(out: Path) -> None:
+    """Make the folder and try to write in it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UserInputError(
+            f"{out}: can't write here ({error.strerror}); give another folder with --output"
+        ) from error
+
+
 def _maps(artifact: Artifact, options: Options) -> Iterator[str]:
+    source = _images_of(artifact, options)
     with MapsFile(artifact.file(MAPS_FILE)) as file:
         rows = list(range(min(options.limit, len(file))))
         names = [file_name(file.sample_ids[row], int(file.targets[row])) for row in rows]
@@ -110,24 +129,47 @@ def _maps(artifact: Artifact, options: Options) -> Iterator[str]:
             picture = heat_map(map_HW, signed=is_signed(map_HW))
             _write(options.out / "heat_maps" / f"{name}.png", png_bytes(enlarged(picture, _PICTURE_PX)))
         yield f"{options.out / 'heat_maps'}: {len(rows)} heat maps (PNG; each on its own scale)"
-        yield from _masked(artifact, options, file, names, planes)
+        if source is None:
+            yield "no masked images: the data set of these maps is not in the same artifact folder"
+        else:
+            seed = artifact.manifest.parameters.get("seed", 0)
+            yield from _masked(source, options, file, names, planes, seed)
         if len(file) > len(rows):
             yield f"the first {len(rows)} of {len(file)} maps; --limit says how many"
 
 
-def _masked(
-    artifact: Artifact, options: Options, file: MapsFile, names: list[str], planes: Mapping[int, np.ndarray]
-) -> Iterator[str]:
-    """Each image with only its most relevant pixels left; the data set comes from the same store.
+def _images_of(artifact: Artifact, options: Options) -> Artifact | None:
+    """The data set of some maps from the same store, None where it is not there.
 
-    The rest takes the training split's mean colour, mid-grey where there is no training split.
+    Raises:
+        UserInputError: It lists files, and their folder was not given.
     """
     entry = artifact.manifest.inputs.get("dataset")
     if entry is None or not artifact.store.exists(entry.stage, entry.key):
-        yield "no masked images: the data set of these maps is not in the same artifact folder"
-        return
-    seed = artifact.manifest.parameters.get("seed", 0)
+        return None
     source = artifact.store.open(entry.stage, entry.key)
+    with DatasetFile(source.file(DATASET_FILE)) as dataset:
+        if not dataset.packed and (options.data_root is None or not options.data_root.exists()):
+            given = "" if options.data_root is None else f"{options.data_root} is not there: "
+            raise UserInputError(
+                f"{given}the images of data set {dataset.name!r} are files outside the artifacts; say with --data-root "
+                "where their folder or tar lies (data.root of the configuration)"
+            )
+    return source
+
+
+def _masked(
+    source: Artifact,
+    options: Options,
+    file: MapsFile,
+    names: list[str],
+    planes: Mapping[int, np.ndarray],
+    seed: int,
+) -> Iterator[str]:
+    """Each image with only its most relevant pixels left.
+
+    The rest takes the training split's mean colour, mid-grey where there is no training split.
+    """
     with (
         DatasetFile(source.file(DATASET_FILE)) as dataset,
         ImageReader(dataset, options.data_root) as reader,
