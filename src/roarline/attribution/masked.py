@@ -109,7 +109,7 @@ def masked_target_scores(
 
     def collect(images: slice, copies: slice, logits_unK: Tensor) -> None:
         if not kept:
-            kept.append(logits_unK.new_empty((*targets_UR.shape, count)))
+            kept.append(_empty(logits_unK, *targets_UR.shape, count))
         scores = score_classes(logits_unK, score).transpose(1, 2)
         wanted = targets_UR[images, :, None].expand(-1, -1, scores.shape[2])
         kept[0][images, :, copies] = scores.gather(1, wanted)
@@ -131,7 +131,7 @@ def masked_class_scores(
 
     def collect(images: slice, copies: slice, logits_unK: Tensor) -> None:
         if not kept:
-            kept.append(logits_unK.new_empty((len(images_BCHW), count, logits_unK.shape[2])))
+            kept.append(_empty(logits_unK, len(images_BCHW), count, logits_unK.shape[2]))
         kept[0][images, copies] = score_classes(logits_unK, score)
 
     run_masked(model, images_BCHW, count, masks, fill, collect, shared=shared)
@@ -198,6 +198,12 @@ def _of_distinct(values: Tensor, rows_U: Sequence[int]) -> Tensor:
         return values
     chosen = values[torch.tensor(rows_U, device=values.device)]
     return chosen.contiguous(memory_format=memory_format_of(values))
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    """A tensor that may leave inference mode."""
+    with torch.inference_mode(mode=False):
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
 
 
 def _tiles(images: int, count: int, size: int) -> Iterator[tuple[slice, list[slice]]]:

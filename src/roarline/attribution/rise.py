@@ -63,20 +63,22 @@ def rise(
     return drawn.weighted_sum(scores) / (masks * (p if divide_by_p else 1.0))
 
 
-def rise_scores(model: nn.Module, images_BCHW: Tensor, drawn: ShiftedGrids, score: RiseScore = "softmax") -> Tensor:
+def rise_scores(
+    model: nn.Module, images_BCHW: Tensor, drawn: ShiftedGrids | Tensor, score: RiseScore = "softmax"
+) -> Tensor:
     """Every class's score for every masked image, to be kept for ``rise_maps``.
 
     Args:
         images_BCHW: Normalised network inputs.
-        drawn: N masks of the images' size.
+        drawn: N masks of the images' size, drawn or as a tensor [N, H, W].
         score: Of each class.
 
     Returns:
         [B, N, K].
     """
-    drawn = _on(drawn, images_BCHW)
+    masks = _masks_of(_on(drawn, images_BCHW) if isinstance(drawn, ShiftedGrids) else drawn)
     fill = _mean_colour(images_BCHW)
-    return masked_class_scores(model, images_BCHW, len(drawn), _masks_of(drawn), fill, score, shared=True)
+    return masked_class_scores(model, images_BCHW, len(drawn), masks, fill, score, shared=True)
 
 
 def rise_maps(scores_BNK: Tensor, drawn: ShiftedGrids | Tensor, *, p: float | None = None) -> Tensor:
@@ -102,8 +104,10 @@ def rise_maps(scores_BNK: Tensor, drawn: ShiftedGrids | Tensor, *, p: float | No
     return sums.reshape(batch, classes, height, width) / (count * (1.0 if p is None else p))
 
 
-def _masks_of(drawn: ShiftedGrids) -> Masks:
-    return lambda _, chosen: drawn.masks(chosen)[None]
+def _masks_of(drawn: ShiftedGrids | Tensor) -> Masks:
+    if isinstance(drawn, ShiftedGrids):
+        return lambda _, chosen: drawn.masks(chosen)[None]
+    return lambda _, chosen: drawn[None, chosen]
 
 
 def _on(drawn: ShiftedGrids, like: Tensor) -> ShiftedGrids:
