@@ -1,6 +1,7 @@
-"""gradcam: class activation map by hand, parity with captum, TorchRay's and the original ROAR code's arrays."""
+"""gradcam: class activation map by hand, parity with captum and with arrays of four originals."""
 
 import json
+from collections import OrderedDict
 from pathlib import Path
 
 import captum.attr
@@ -12,10 +13,12 @@ from torch.nn import functional
 
 from roarline.attribution.cam import gradcam
 from roarline.errors import ModelError
+from roarline.imaging.cam import grad_cam
 from roarline.models.cifar_resnet import resnet8
+from roarline.models.recording import recording
 from tests.golden_recipes import recipe_tensor
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "s4_resnet8.npz"
+GOLDEN = Path(__file__).parent.parent / "golden"
 
 
 @pytest.mark.parametrize("weights", ["pooled", "elementwise"])
@@ -45,8 +48,48 @@ def test_resized_map_equals_torchrays(backprop_case, row):
     np.testing.assert_allclose(maps.numpy(), expected, rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.parametrize(("layer", "stored"), [("relu2", "out_grad_cam"), ("pool1", "out_grad_cam_pool1")])
+@pytest.mark.parametrize("row", [0, 1])
+def test_map_at_the_layers_size_equals_torchrays(backprop_case, layer, stored, row):
+    maps = maps_at(backprop_case.model, layer, backprop_case.images, backprop_case.targets[row], "pooled")
+    np.testing.assert_allclose(maps.clamp(min=0), backprop_case.arrays[stored][row][:, 0], rtol=1e-7, atol=1e-12)
+
+
+def maps_at(model, layer, images, targets, weights):
+    """[B, h, w], signed, not resized."""
+    with recording(model, layer, images) as recorded, torch.enable_grad():
+        gradients = recorded.gradients(model(images).gather(1, targets[:, None]).sum())
+    return grad_cam(recorded.activations[0], gradients[0], weights)
+
+
+@pytest.mark.parametrize(
+    ("case", "pool", "inputs", "stored", "weights"),
+    [
+        ("gap", nn.AdaptiveAvgPool2d(1), "in_images", "out_gradcam", "elementwise"),
+        ("gmp", nn.AdaptiveMaxPool2d(1), "in_images", "out_gradcam", "elementwise"),
+        ("alexnet", nn.AdaptiveAvgPool2d(1), "in_images", "out_gradcam_summed", "summed"),
+    ],
+)
+def test_elementwise_and_summed_equal_those_of_consistent_interpretations(case, pool, inputs, stored, weights):
+    """The original scales each map to sum 1 and adds 1e-8 twice; here the same is done to ours."""
+    arrays = dict(np.load(GOLDEN / f"s2_gc_loss_{case}.npz", allow_pickle=False))
+    model = nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, 8, 3, padding=1), relu1=nn.ReLU(), pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(8, 16, 3, padding=1), relu2=nn.ReLU(), pool=pool, flat=nn.Flatten(), fc=nn.Linear(16, 5),
+        )
+    ).double()  # fmt: skip
+    model.load_state_dict(
+        {name: torch.from_numpy(arrays[f"w_{name.replace('.', '_')}"]) for name in model.state_dict()}
+    )
+    images, targets = torch.from_numpy(arrays[inputs]), torch.from_numpy(arrays["in_targets"])
+    maps = maps_at(model.eval(), "relu2", images, targets, weights).clamp(min=0)
+    scaled = maps / (maps.sum(dim=(1, 2), keepdim=True) + 1e-8) + 1e-8
+    np.testing.assert_allclose(scaled, arrays[stored], rtol=1e-7, atol=1e-12)
+
+
 def test_at_a_module_called_twice_it_reads_the_last_call_as_the_original_does():
-    golden = dict(np.load(GOLDEN, allow_pickle=False))
+    golden = dict(np.load(GOLDEN / "s4_resnet8.npz", allow_pickle=False))
     params = json.loads(str(golden["params"]))
     model = resnet8(10).double().eval()
     state = model.state_dict()
