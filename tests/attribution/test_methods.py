@@ -119,8 +119,8 @@ def test_leaves_the_model_as_it_was_when_the_network_fails_midway(model, images,
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_long_loop_grows_nothing(model, images, name):
-    """captum is known for hooks and tensors that pile up over long loops."""
+def test_captum_bug_hooks_and_memory_leak_over_long_loops(model, images, name):
+    """peers.md; here neither hooks nor tensors pile up."""
 
     def living_tensors():
         gc.collect()

@@ -95,8 +95,8 @@ def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
     assert "experiment.yaml:9: seed: stands twice" in errors(tmp_path, "seed: 1\n" + MINIMAL + "seed: 2\n")
 
 
-def test_python_tags_are_refused_and_run_nothing(tmp_path: Path) -> None:
-    """The original ROAR loads its YAML unsafely: a python tag in it runs code."""
+def test_original_roar_bug_python_tags_in_yaml_run_code(tmp_path: Path) -> None:
+    """peers.md: ``yaml.load`` with python tags; here they are refused and run nothing."""
     marker = tmp_path / "ran"
     said = errors(tmp_path, MINIMAL + f"description: !!python/object/apply:os.mkdir ['{marker}']\n")
     assert "not valid YAML" in said

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from roarline.config.component import Component
 from roarline.config.datasets import DATASETS
+from roarline.config.experiment import Experiment
 from roarline.config.methods import METHODS
 from roarline.config.metrics import METRICS
 from roarline.config.models import MODELS
@@ -51,3 +55,32 @@ def test_config_and_plan_import_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from models_in(part)
+
+
+def sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for info in model.model_fields.values():
+        for inner in models_in(info.annotation):
+            yield from sections(inner)
+
+
+@pytest.mark.parametrize("section", sorted({*sections(Experiment)}, key=lambda model: model.__name__))
+def test_every_key_of_the_configuration_says_what_it_is(section: type[BaseModel]) -> None:
+    """A key that holds a section is explained by that section."""
+    assert section.__doc__
+    for name, info in section.model_fields.items():
+        assert info.description or any(inner.__doc__ for inner in models_in(info.annotation)), f"{section}.{name}"
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_every_parameter_of_a_component_says_what_it_is(component: Component) -> None:
+    for section in sections(component.params):
+        for name, info in section.model_fields.items():
+            assert info.description or any(inner.__doc__ for inner in models_in(info.annotation)), f"{section}.{name}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from roarline.evaluation.curves import area_under_curve, relative_deviation
 from roarline.evaluation.perturb import Curve, altered_images, target_outputs
@@ -101,6 +103,37 @@ def test_passes_are_full_and_inference_only() -> None:
     partial = [size for size in sizes if size != 8]
     assert len(partial) <= 3  # the last one of each order and fill
     assert all(batch.is_inference() for batch in model.batches)
+
+
+class Transfers(TorchDispatchMode):
+    """Counts what makes the host wait for the device, or copies between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name()
+        if name in ("aten::_local_scalar_dense", "aten::_to_copy", "aten::nonzero", "aten::is_nonzero"):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_quantus_bug_each_step_copies_between_host_and_device() -> None:
+    """peers.md: PixelFlipping is slow since each step does; here the number of steps and rows changes nothing."""
+
+    def transfers(rows: int, steps: int) -> int:
+        altered = altered_images(curves_for(["srg", "insertion"], **settings(steps=steps)), 36)
+        images = torch.rand(rows, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+        ranks = rank_pixels(torch.rand(rows, 6, 6), list(range(rows)))
+        fills = {"mean": torch.full((1, 3, 1, 1), -1.0), "blur": images * 0.5}
+        with Transfers() as counted:
+            target_outputs(
+                Recording(), images, ranks, torch.zeros(rows, dtype=torch.int64), altered, fills, batch_size=4
+            )
+        return len(counted.found)
+
+    assert transfers(9, 20) == transfers(2, 3) <= 3  # the counts of each order and fill go to the device once
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 1000])

@@ -279,9 +279,13 @@ def test_methods_scored_on_other_rows_are_refused(store: Store, rng: np.random.G
         aggregate(store, inputs)
 
 
-def test_networks_tested_on_other_images_are_refused(store: Store, rng: np.random.Generator) -> None:
-    places, inputs = grid(store, {("good", "roar", 0.1, False): [flags(rng, 0.5), flags(rng, 0.5)]})
-    inputs["cell:1"] = publish_cell(store, places["cell:1"], flags(rng, 0.5, 2), ids=["x", "y"])
+@pytest.mark.parametrize("ids", [["x", "y"], ["s000"], ["s000", "s001", "s002"]])
+def test_road_evaluation_bug_a_missing_prediction_becomes_class_0(
+    store: Store, rng: np.random.Generator, ids: list[str]
+) -> None:
+    """peers.md; here networks that were tested on other, fewer or more images are refused."""
+    places, inputs = grid(store, {("good", "roar", 0.1, False): [flags(rng, 0.5, 2), flags(rng, 0.5, 2)]})
+    inputs["cell:1"] = publish_cell(store, places["cell:1"], flags(rng, 0.5, len(ids)), ids=ids)
     with pytest.raises(ArtifactError, match="other images"):
         aggregate(store, inputs, places)
 

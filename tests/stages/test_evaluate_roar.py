@@ -179,7 +179,8 @@ def test_original_roar_bug_results_are_printed_and_not_saved(toy):
     assert json.loads(artifact.file(CELL_FILE).read_text())["removed_pixels"] == 4
 
 
-def test_test_images_are_seen_once_after_the_last_epoch(toy):
+def test_road_evaluation_bug_the_best_test_epoch_is_reported(toy):
+    """peers.md; here the test images are seen once, after the last epoch."""
     toy.run(toy.cell(model=MODEL))
     sizes = [len(images) for images in SEEN.evaluated_on[1:]]
     assert sizes == [COUNTS["validation"]] * TRAINING["epochs"] + [COUNTS["test"]]

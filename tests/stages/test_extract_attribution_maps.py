@@ -153,7 +153,7 @@ def test_a_damaged_part_is_made_again(store, inputs, monkeypatch, tmp_path, dama
     assert extract(store, inputs).digest == undisturbed.digest
 
 
-def test_maps_keep_sign_and_differences_that_the_originals_8_bit_pictures_lose(store, inputs):
+def test_original_roar_bug_8_bit_pictures_of_maps_lose_the_sign_and_tie(store, inputs):
     """The original stretches each map to 256 grey levels, so that most pixels tie and the sign is gone."""
     with MapsFile(extract(store, inputs, method="input_x_gradient", channels="sum").file(MAPS_FILE)) as maps:
         for map_HW in maps.maps(range(12)):

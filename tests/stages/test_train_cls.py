@@ -53,7 +53,8 @@ def test_a_trained_classifier_says_what_it_is_and_how_well_it_does(toy):
     assert float(right.mean()) == card.test_accuracy  # the weights are those that the accuracy was read of
 
 
-def test_original_roar_bug_the_best_epoch_is_chosen_on_validation_and_test_is_read_once(toy):
+def test_road_evaluation_bug_the_best_test_epoch_is_reported(toy):
+    """peers.md; here the epoch is chosen on validation, and the test split is read once, after the last epoch."""
     toy.run(toy.classifier(model={**MODEL, "weights": None}))
     sizes = [len(images) for images in SEEN.evaluated_on[1:]]
     assert sizes == [COUNTS["validation"]] * TRAINING["epochs"] + [COUNTS["test"]]

@@ -15,7 +15,17 @@ from roarline.config.metrics import METRICS
 _NEAREST_FRACTIONS = 1e-9
 
 Split = Literal["train", "validation", "test"]
-Compat = Literal["corrected", "original"]
+Compat = Annotated[
+    Literal["corrected", "original"],
+    Field(description="original repeats the known bugs of saurabheights/ROAR, for comparisons with its numbers"),
+]
+Precision = Annotated[
+    Literal["float32", "bfloat16"], Field(description="of the network's passes; bfloat16: mixed precision")
+]
+Ties = Annotated[
+    Literal["random", "index"],
+    Field(description="order of equal values; random: drawn from seed and sample id; index: by position, for parity"),
+]
 MergeNormalization = Literal["min_max", "none"]
 Baseline = Literal["random", "sobel", "centre_gaussian", "constant", "ground_truth"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -39,16 +49,16 @@ class Section(BaseModel):
 class Limit(Section):
     """Images to use of each split, a stratified draw from the seed; null means all."""
 
-    train: int | None = Field(None, ge=1)
-    validation: int | None = Field(None, ge=1)
-    test: int | None = Field(None, ge=1)
+    train: int | None = Field(None, ge=1, description="before the validation split is cut from it")
+    validation: int | None = Field(None, ge=1, description="of the split that was cut, or that the data set has")
+    test: int | None = Field(None, ge=1, description="of the images that everything is evaluated on")
 
 
 class Statistics(Section):
     """Mean and standard deviation of the normalisation, in [0, 1] pixel values, one number a channel."""
 
-    mean: list[float]
-    std: list[Annotated[float, Field(gt=0)]]
+    mean: list[float] = Field(description="one number, or one a channel")
+    std: list[Annotated[float, Field(gt=0)]] = Field(description="as many as means")
 
     @model_validator(mode="after")
     def _one_or_three(self) -> Statistics:
@@ -64,7 +74,7 @@ class Data(Section):
 
     dataset: str = Field(description="a name of `roarline list datasets`, or a dotted path")
     root: str | None = Field(None, description="folder or tar of the raw data; never part of a key")
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict, description="the data set's own, see `roarline list datasets`")
     validation_fraction: float = Field(0.125, ge=0, lt=1, description="share of the training split, stratified")
     limit: Limit = Limit()
     resize_px: int | None = Field(None, ge=1, description="resize the shorter side to this, bilinear, antialiased")
@@ -79,24 +89,24 @@ class Model(Section):
     """Which network."""
 
     arch: str = Field(description="a name of `roarline list models`, torchvision:NAME, timm:NAME, or a dotted path")
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the network")
     weights: str | None = Field(None, description="a torchvision weight name, e.g. IMAGENET1K_V2, or a path")
 
 
 class Optimizer(Section):
     """The optimiser and its constants."""
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="as torch.optim has it")
+    lr: float = Field(1e-3, gt=0, description="learning rate; one_cycle: its peak")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty; adamw: decoupled")
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
-    nesterov: bool = Field(False, description="sgd only")
+    nesterov: bool = Field(False, description="sgd only; needs a momentum")
 
 
 class Scheduler(Section):
     """How the learning rate falls; step counts epochs, cosine and one_cycle count optimiser steps."""
 
-    name: Literal["none", "step", "cosine", "one_cycle"] = "none"
+    name: Literal["none", "step", "cosine", "one_cycle"] = Field("none", description="none: a constant rate")
     step_size: int = Field(10, ge=1, description="step: epochs between two drops")
     gamma: float = Field(0.1, gt=0, le=1, description="step: factor of a drop")
     warmup_fraction: float = Field(0.3, gt=0, lt=1, description="one_cycle: share of the steps in which the rate rises")
@@ -106,15 +116,17 @@ class Augmentation(Section):
     """Random changes of training images, after removal."""
 
     crop_padding_px: int = Field(0, ge=0, description="zero-pad by this in normalised space, cut at random")
-    horizontal_flip: bool = False
+    horizontal_flip: bool = Field(False, description="mirror every other image, at random")
 
 
 class TrainCls(Section):
     """How a classifier is trained."""
 
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(128, ge=1)
-    loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
+    epochs: int = Field(10, ge=1, description="passes over the training split; the best on validation is kept")
+    batch_size: int = Field(128, ge=1, description="images of an optimiser step")
+    loss: Literal["cross_entropy", "binary_cross_entropy"] = Field(
+        "cross_entropy", description="binary_cross_entropy: for data with several labels an image"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="cross_entropy only")
     optimizer: Optimizer = Optimizer()
     scheduler: Scheduler = Scheduler()
@@ -131,7 +143,7 @@ class Method(Section):
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", description="unique in this experiment")
     method: str | None = Field(None, description="a name of `roarline list methods`, or a dotted path; default: name")
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict, description="the method's own, see `roarline list methods`")
     batched: bool = Field(True, description="false: called with one preprocessed image [1, C, H, W] and one label")
     channels: Channels | None = Field(None, description="reduction of [B, C, H, W] maps; default: the method's")
     sign: Sign | None = Field(None, description="how values are read where pixels are ranked; default: the method's")
@@ -156,7 +168,7 @@ class Method(Section):
 class Attribution(Section):
     """Which maps are extracted."""
 
-    methods: list[Method] = Field(min_length=1)
+    methods: list[Method] = Field(min_length=1, description="in the order in which tables and pictures show them")
     baselines: list[Baseline] | None = Field(
         None,
         description="controls that ride along in every table; default: all four, and ground_truth where the data set "
@@ -171,8 +183,8 @@ class Attribution(Section):
         ge=1,
         description="images that maps are made of, a draw from the seed, for methods too slow for all",
     )
-    dtype: Literal["float32", "float16"] = "float32"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "float16"] = Field("float32", description="of the maps in their file")
+    precision: Precision = "float32"
     threads: Threads = 2
 
     @model_validator(mode="after")
@@ -192,15 +204,17 @@ class EvaluateRoar(Section):
     fractions: list[Fraction] = Field(
         [0.1, 0.3, 0.5, 0.7, 0.9], min_length=1, description="removed_fraction of the pixels"
     )
-    modes: list[Literal["roar", "kar"]] = Field(["roar", "kar"], min_length=1)
+    modes: list[Literal["roar", "kar"]] = Field(
+        ["roar", "kar"], min_length=1, description="roar removes the most relevant pixels, kar the least relevant"
+    )
     repeats: int = Field(5, ge=1, description="trainings a cell, each from its own initialisation")
     fill: Literal["mean", "zero", "blur"] = Field(
         "mean", description="mean: of the training split; zero: black; blur: of the image"
     )
     probe_repeats: int = Field(1, ge=0, description="trainings a cell of the leakage probe; 0 leaves it out")
     training: TrainCls | None = Field(None, description="default: as train-cls")
-    engine: Literal["single"] = "single"
-    ties: Literal["random", "index"] = "random"
+    engine: Literal["single"] = Field("single", description="single: one network at a time in a worker")
+    ties: Ties = "random"
     merge_normalization: MergeNormalization = Field(
         "min_max", description="of each map before the maps of an image with several targets merge by pixelwise maximum"
     )
@@ -258,13 +272,15 @@ class EvaluatePerturbation(Section):
     )
     steps: int = Field(28, ge=1, description="insertion and deletion: equal steps from nothing to everything")
     fill: Literal["mean", "zero", "blur"] = Field("mean", description="morf, lerf, srg and the deviations")
-    insertion_fill: Literal["mean", "zero", "blur"] = "blur"
-    deletion_fill: Literal["mean", "zero", "blur"] = "mean"
-    score: Literal["probability", "logit"] = "probability"
+    insertion_fill: Literal["mean", "zero", "blur"] = Field("blur", description="what pixels appear on")
+    deletion_fill: Literal["mean", "zero", "blur"] = Field("mean", description="what deleted pixels become")
+    score: Literal["probability", "logit"] = Field(
+        "probability", description="of the target class, under whose curve the areas lie; deviations: the probability"
+    )
     limit: int | None = Field(None, ge=1, description="test images, a draw from the seed; null means all")
-    ties: Literal["random", "index"] = "random"
+    ties: Ties = "random"
     compat: Compat = "corrected"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     threads: Threads = 2
 
     @field_validator("fractions")
@@ -297,24 +313,24 @@ class EvaluatePerturbation(Section):
 class AggregateScores(Section):
     """Intervals and ranks."""
 
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples")
 
 
 class Report(Section):
     """The page."""
 
-    title: str | None = None
-    gallery_images: int = Field(8, ge=0, le=200)
+    title: str | None = Field(None, description="default: the experiment's name")
+    gallery_images: int = Field(8, ge=0, le=200, description="test images shown with every method's map")
 
 
 class Runtime(Section):
     """Where and how the work runs; never part of a key."""
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$")
-    workers: int | Literal["auto"] = "auto"
-    executor: Literal["local"] = "local"
-    artifacts: str = "artifacts"
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="auto: every GPU, else the CPU")
+    workers: int | Literal["auto"] = Field("auto", description="processes; auto: one for each GPU or CPU slot")
+    executor: Literal["local"] = Field("local", description="local: worker processes on this machine")
+    artifacts: str = Field("artifacts", description="folder of all results")
     loader_threads: int = Field(2, ge=1, description="threads that decode images")
 
     @field_validator("workers")
@@ -330,9 +346,14 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
-    name: str = Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
-    description: str = ""
-    seed: int = Field(0, ge=0, strict=True)
+    name: str = Field(
+        min_length=1,
+        max_length=80,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$",
+        description="its folder under artifacts/experiments",
+    )
+    description: str = Field("", description="the question that the report puts at its head")
+    seed: int = Field(0, ge=0, strict=True, description="every random draw comes from it")
     data: Data
     model: Model
     train_cls: TrainCls | None = Field(None, alias="train-cls")

@@ -30,7 +30,7 @@ from roarline.config.sampling_params import (
 class ConstantParams(Params):
     """One value everywhere: a map without information, so that only tie-breaking ranks its pixels."""
 
-    value: float = 1.0
+    value: float = Field(1.0, description="of every pixel")
 
 
 class CentreGaussianParams(Params):
@@ -44,8 +44,12 @@ class IntegratedGradientsParams(Params):
 
     steps: int = Field(50, ge=1, description="points on the path")
     baseline: float = Field(0.0, description="baseline value in normalised space (0 is the mean colour)")
-    rule: str = Field("gausslegendre", pattern="^(gausslegendre|riemann_middle|riemann_trapezoid)$")
-    multiply_by_inputs: bool = True
+    rule: str = Field(
+        "gausslegendre",
+        pattern="^(gausslegendre|riemann_middle|riemann_trapezoid)$",
+        description="where the points lie and what they weigh",
+    )
+    multiply_by_inputs: bool = Field(True, description="by the image's distance from the baseline, so that maps add up")
 
 
 class NoisyParams(Params):
