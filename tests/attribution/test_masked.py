@@ -180,7 +180,7 @@ def test_log_odds_are_those_of_the_softmax_probability():
 
 
 def test_log_odds_tell_apart_what_probabilities_round_to_0_and_1():
-    logits = torch.tensor([[40.0, 0.0, 1.0], [41.0, 0.0, 1.0]])
+    logits = torch.tensor([[240.0, 0.0, 1.0], [241.0, 0.0, 1.0]])
     assert logits.softmax(1)[:, 0].unique().numel() == 1
     odds = score_classes(logits, "log_odds")
     assert odds[1, 0] > odds[0, 0]

@@ -68,10 +68,10 @@ def score_classes(logits: Tensor, score: Score) -> Tensor:
     if score == "log_odds":
         top, place = logits.max(dim=-1, keepdim=True)
         exponentials = (logits - top).exp()
-        others = exponentials.sum(dim=-1, keepdim=True) - exponentials
+        others = top + (exponentials.sum(dim=-1, keepdim=True) - exponentials).log()
         # Nothing cancels in that but for the largest, which may be all of the sum: its others are added up without it.
-        others_of_top = exponentials.scatter(-1, place, 0.0).sum(dim=-1, keepdim=True)
-        return logits - top - others.scatter(-1, place, others_of_top).log()
+        others_of_top = logits.scatter(-1, place, -torch.inf).logsumexp(dim=-1, keepdim=True)
+        return logits - others.scatter(-1, place, others_of_top)
     raise MethodError(f"score is {score!r}, expected logit, softmax, sigmoid or log_odds")
 
 
