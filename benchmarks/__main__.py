@@ -16,6 +16,7 @@ from benchmarks.harness import Measurement, Options, machine, save, table
 HOT_PATHS = {
     "perturbation": "benchmarks.perturbation",
     "extraction": "benchmarks.extraction",
+    "sampling": "benchmarks.sampling",
     "training": "benchmarks.training",
 }
 

@@ -54,7 +54,7 @@ def measure(options: Options) -> Iterator[Measurement]:
         ]
         for method, params, count, passes, bare in cases:
             with tempfile.TemporaryDirectory() as folder:
-                run = _Run(Path(folder), model, method, params, count, options)
+                run = ExtractionRun(Path(folder), model, method, params, count, options)
                 yield alternate(_line("extraction", name, method, count, passes, bare, GOAL), run, bare, options)
                 run.close()
         if name == options.networks[0]:
@@ -95,7 +95,7 @@ class _BareCamPasses(BarePasses):
         torch.autograd.grad(score, seen[0])
 
 
-class _Run:
+class ExtractionRun:
     """The stage's work on packed random images, without loading the network."""
 
     def __init__(
