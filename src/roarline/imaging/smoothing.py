@@ -1,4 +1,4 @@
-"""Gaussian blur."""
+"""Gaussian and median blur."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Padding = Literal["reflect", "replicate", "zero"]
 
 _TRUNCATE = 4.0
+_MEDIAN_VALUES = 2**21
 
 
-def gaussian_blur(images: Tensor, sigma_px: float, padding: Padding = "reflect") -> Tensor:
-    """Blur the last two dimensions with a Gaussian, cut off at 4 σ.
+def gaussian_blur(
+    images: Tensor, sigma_px: float, padding: Padding = "reflect", *, radius_px: int | None = None
+) -> Tensor:
+    """Blur the last two dimensions with a Gaussian, cut off at 4 σ or as told.
 
     Each axis is one matrix product with the banded matrix of kernel and border together, so that a wide kernel costs no
     more than a narrow one and the border needs no padded copy.
@@ -23,6 +27,7 @@ def gaussian_blur(images: Tensor, sigma_px: float, padding: Padding = "reflect")
         images: [..., H, W], floating point.
         sigma_px: Standard deviation, in px; 0 gives a copy.
         padding: What lies outside: the image mirrored about its border pixel, the border pixel repeated, or 0.
+        radius_px: Where the kernel ends, for parity with other code; default: 4 σ, rounded.
 
     Returns:
         [..., H, W].
@@ -35,14 +40,42 @@ def gaussian_blur(images: Tensor, sigma_px: float, padding: Padding = "reflect")
     if sigma_px == 0:
         return images.clone()
     height, width = images.shape[-2:]
-    rows = _blur_matrix(height, sigma_px, padding).to(device=images.device, dtype=images.dtype)
-    columns = _blur_matrix(width, sigma_px, padding).to(device=images.device, dtype=images.dtype)
+    radius = math.floor(_TRUNCATE * sigma_px + 0.5) if radius_px is None else radius_px
+    rows = _blur_matrix(height, sigma_px, radius, padding).to(device=images.device, dtype=images.dtype)
+    columns = _blur_matrix(width, sigma_px, radius, padding).to(device=images.device, dtype=images.dtype)
     return torch.matmul(rows, torch.matmul(images, columns.T))
 
 
-def _blur_matrix(length: int, sigma_px: float, padding: Padding) -> Tensor:
+def median_blur(images: Tensor, side_px: int) -> Tensor:
+    """Median of a square window around each pixel of the last two dimensions; the border pixel is repeated.
+
+    Args:
+        images: [..., H, W].
+        side_px: Of the window, odd.
+
+    Returns:
+        [..., H, W].
+
+    Raises:
+        ValueError: The side is even or below 1.
+    """
+    if side_px < 1 or side_px % 2 == 0:
+        raise ValueError(f"side_px is {side_px}, expected an odd number of 1 or more")
+    height, width = images.shape[-2:]
+    planes = images.reshape(-1, 1, height, width)
+    padded = functional.pad(planes, (side_px // 2,) * 4, mode="replicate")[:, 0]
+    rows_at_once = max(1, _MEDIAN_VALUES // (side_px**2 * width))
+    medians = torch.empty_like(planes[:, 0])
+    for plane, source in zip(medians, padded, strict=True):  # all windows of a large image would be gigabytes
+        windows = source.unfold(0, side_px, 1).unfold(1, side_px, 1)
+        for start in range(0, height, rows_at_once):
+            rows = windows[start : start + rows_at_once]
+            plane[start : start + rows_at_once] = rows.flatten(2).median(dim=2).values
+    return medians.reshape(images.shape)
+
+
+def _blur_matrix(length: int, sigma_px: float, radius: int, padding: Padding) -> Tensor:
     """float64 [length, length]: row i holds the weights with which output i sees each input."""
-    radius = math.floor(_TRUNCATE * sigma_px + 0.5)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma_px) ** 2)
     kernel = kernel / kernel.sum()
