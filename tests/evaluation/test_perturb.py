@@ -105,35 +105,36 @@ def test_passes_are_full_and_inference_only() -> None:
     assert all(batch.is_inference() for batch in model.batches)
 
 
-class Transfers(TorchDispatchMode):
-    """Counts what makes the host wait for the device, or copies between them."""
+class Copies(TorchDispatchMode):
+    """Counts copies of tensors to another device."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.name()
-        if name in ("aten::_local_scalar_dense", "aten::_to_copy", "aten::nonzero", "aten::is_nonzero"):
-            self.found.append(name)
+        to = [value for value in (*args, *(kwargs or {}).values()) if isinstance(value, torch.device)]
+        self.count += any(isinstance(value, Tensor) and value.device not in to for value in args[:1] if to)
         return func(*args, **(kwargs or {}))
 
 
 def test_quantus_bug_each_step_copies_between_host_and_device() -> None:
-    """peers.md: PixelFlipping is slow since each step does; here the number of steps and rows changes nothing."""
+    """peers.md: that made PixelFlipping slow. torch's meta device has no values, so that asking for one raises."""
 
-    def transfers(rows: int, steps: int) -> int:
+    def copies(rows: int, steps: int) -> int:
         altered = altered_images(curves_for(["srg", "insertion"], **settings(steps=steps)), 36)
-        images = torch.rand(rows, 3, 6, 6, generator=torch.Generator().manual_seed(0))
-        ranks = rank_pixels(torch.rand(rows, 6, 6), list(range(rows)))
-        fills = {"mean": torch.full((1, 3, 1, 1), -1.0), "blur": images * 0.5}
-        with Transfers() as counted:
-            target_outputs(
-                Recording(), images, ranks, torch.zeros(rows, dtype=torch.int64), altered, fills, batch_size=4
-            )
-        return len(counted.found)
+        images, ranks = (
+            torch.rand(rows, 3, 6, 6, device="meta"),
+            torch.zeros(rows, 6, 6, dtype=torch.int32, device="meta"),
+        )
+        fills = {"mean": torch.full((1, 3, 1, 1), -1.0, device="meta"), "blur": images * 0.5}
+        targets = torch.zeros(rows, dtype=torch.int64, device="meta")
+        with Copies() as counted:
+            outputs = target_outputs(Recording(), images, ranks, targets, altered, fills, batch_size=4)
+        assert outputs.logits.is_meta
+        return counted.count
 
-    assert transfers(9, 20) == transfers(2, 3) <= 3  # the counts of each order and fill go to the device once
+    assert copies(9, 20) == copies(2, 3) == 0
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 1000])
