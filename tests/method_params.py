@@ -10,7 +10,7 @@ CHEAP: dict[str, dict[str, Any]] = {
     "sobol": {"designs": 4, "cells": 3},
     "hsic": {"samples": 20, "cells": 3},
     "greedy_deletion": {"cells": 3},
-    **{name: {"samples": 3} for name in ("smoothgrad", "smoothgrad_squared", "vargrad")},
+    **{name: {"samples": 3} for name in ("smoothgrad", "smoothgrad_squared", "vargrad", "gradient_shap")},
 }
 
 

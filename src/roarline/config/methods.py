@@ -7,6 +7,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from roarline.config.backprop_params import (
+    ContrastiveExcitationParams,
+    DeepLiftParams,
+    ExcitationParams,
+    GradientShapParams,
+    LayerParams,
+    LrpParams,
+)
 from roarline.config.cam_params import (
     AblationCamParams,
     CamParams,
@@ -163,6 +171,79 @@ METHODS: dict[str, MethodComponent] = {
         passes="1 forward + 1 backward",
         one_pass=True,
         channels="max_abs",
+    ),
+    "deconvnet": MethodComponent(
+        f"{_ATTRIBUTION}.guided:deconvnet",
+        NoParams,
+        "Gradient with only positive signals through every ReLU, whatever its input",
+        "Zeiler and Fergus 2014, arXiv 1311.2901",
+        passes="1 forward + 1 backward",
+        one_pass=True,
+        channels="max_abs",
+    ),
+    "guided_gradcam": MethodComponent(
+        f"{_ATTRIBUTION}.guided:guided_gradcam",
+        LayerParams,
+        "Guided backpropagation times Grad-CAM",
+        "Selvaraju et al. 2017, arXiv 1610.02391, section 3.2",
+        passes="1 forward + 1 backward + 1 backward to the layer",
+        needs_layer=True,
+        one_pass=True,
+        channels="max_abs",
+    ),
+    "gradient_shap": MethodComponent(
+        f"{_ATTRIBUTION}.gradient_shap:gradient_shap",
+        GradientShapParams,
+        "Gradients between the image and random training images (expected gradients)",
+        "Lundberg and Lee 2017, arXiv 1705.07874; Erion et al. 2021, arXiv 1906.10670",
+        passes="samples × (1 forward + 1 backward)",
+    ),
+    "deeplift": MethodComponent(
+        f"{_ATTRIBUTION}.deeplift:deeplift",
+        DeepLiftParams,
+        "Contributions to the logit's difference from a baseline's (Rescale rule)",
+        "Shrikumar et al. 2017, arXiv 1704.02685",
+        passes="1 forward + 1 backward, and 1 forward of one baseline a batch",
+        one_pass=True,
+    ),
+    "lrp": MethodComponent(
+        f"{_ATTRIBUTION}.lrp:lrp",
+        LrpParams,
+        "Relevance, layer by layer: LRP-epsilon or a composite of rules",
+        "Bach et al. 2015, PLOS ONE 10(7); Kohlbrenner et al. 2020, arXiv 1910.09840",
+        passes="epsilon: 1 forward + 1 backward; epsilon_plus: 2 forward + 1 backward; epsilon_alpha2_beta1: "
+        "3 forward + 2 backward",
+        one_pass=True,
+    ),
+    "linear_approximation": MethodComponent(
+        f"{_ATTRIBUTION}.linear_approximation:linear_approximation",
+        LayerParams,
+        "Activations times their gradients",
+        "Kindermans et al. 2016, arXiv 1611.07270",
+        passes="1 forward + 1 backward to the layer",
+        keeps_activations=False,
+        needs_layer=True,
+        one_pass=True,
+    ),
+    "excitation_backprop": MethodComponent(
+        f"{_ATTRIBUTION}.excitation:excitation_backprop",
+        ExcitationParams,
+        "Winner-take-all probabilities of a layer's cells",
+        "Zhang et al. 2016, arXiv 1608.00507",
+        passes="1 forward + 1 forward and backward from the layer on",
+        keeps_activations=False,
+        needs_layer=True,
+        one_pass=True,
+    ),
+    "contrastive_excitation_backprop": MethodComponent(
+        f"{_ATTRIBUTION}.excitation:contrastive_excitation_backprop",
+        ContrastiveExcitationParams,
+        "Winner-take-all probabilities less those of the negated classifier",
+        "Zhang et al. 2016, arXiv 1608.00507, section 3.3",
+        passes="1 forward + 1 forward and backward from the layer on + 1 backward from the contrast layer on",
+        keeps_activations=False,
+        needs_layer=True,
+        one_pass=True,
     ),
     # Class activation maps
     "gradcam": MethodComponent(

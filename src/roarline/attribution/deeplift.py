@@ -1,0 +1,204 @@
+"""DeepLIFT with the Rescale rule, on any network: its calls are seen as they happen.
+
+captum's DeepLift hooks modules: a module that is used twice is wrong or fails, and functional activations are passed
+over silently. Here the image goes forward first, then one baseline, whose values stand beside the image's in the
+backward pass: each nonlinearity passes back Δoutput / Δinput instead of its derivative.
+
+Shapes: B images, n of whatever a network moves into the batch (windows, for instance).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from roarline.attribution.intercept import Call, Interception, carry, refuse_closed_networks
+from roarline.attribution.passes import choose_targets
+from roarline.errors import MethodError
+
+_CLIPS = frozenset({"relu", "relu6", "hardtanh"})
+_ELEMENTWISE = _CLIPS | frozenset({
+    "abs", "celu", "clamp", "clamp_max", "clamp_min", "clip", "elu", "erf", "exp", "gelu", "hardshrink", "hardsigmoid",
+    "hardswish", "leaky_relu", "log", "log_softmax", "logsigmoid", "mish", "pow", "prelu", "reciprocal", "rrelu",
+    "rsqrt", "rtruediv", "selu", "sigmoid", "silu", "softmax", "softplus", "softshrink", "softsign", "sqrt", "square",
+    "tanh", "tanhshrink", "threshold",
+})  # fmt: skip
+_POOLS = frozenset({"max_pool2d", "adaptive_max_pool2d"})
+_PRODUCTS = frozenset({"mul", "multiply", "rmul"})
+
+
+def deeplift(model: nn.Module, images_BCHW: Tensor, targets_B: Tensor, *, baseline: float = 0.0) -> Tensor:
+    """Contributions of each input to the difference of the target's logit from that of a constant baseline.
+
+    Rules, each of which keeps the sum of contributions (completeness: they sum to logit(image) - logit(baseline)):
+    elementwise functions and softmax Δy / Δx, and the derivative where Δx is 0; max pooling as captum has it, the part
+    of Δy that the image's own maximum explains to its place, the rest to the place of the baseline's maximum; a product
+    of two activations the mean of image and baseline of the other factor (its Shapley value). Linear operations and
+    batch normalisation need none. Attention (``scaled_dot_product_attention``, matrix products of activations), layer
+    and group normalisation, and functions that are not named here pass the plain gradient: completeness does not hold
+    in networks that have them, ViT, Swin and ConvNeXt among them.
+
+    Args:
+        targets_B: int64; -1 means the predicted class.
+        baseline: Its value in normalised space, the same everywhere.
+
+    Returns:
+        [B, C, H, W].
+
+    Raises:
+        MethodError: The network is compiled or scripted, or calls other functions for the baseline than for the images.
+
+    Source: Shrikumar et al. 2017, arXiv 1704.02685, section 3.5.1; max pooling as in captum's DeepLift.
+    Differs: where pooling windows overlap, captum keeps one of the contributions to a place, here they add up.
+    """
+    refuse_closed_networks(model, "deeplift")
+    calls = _RescaledCalls(len(images_BCHW))
+    with torch.enable_grad():
+        leaf = images_BCHW.detach().requires_grad_()
+        logits = calls.run(model, leaf)
+        # Recorded too, so that the same calls depend on the input.
+        calls.run_baseline(model, torch.full_like(leaf[:1], baseline).requires_grad_())
+        chosen = choose_targets(logits, targets_B)
+        (multipliers,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), leaf)
+    return multipliers * (images_BCHW - baseline)
+
+
+@dataclass
+class _Slot:
+    """What the baseline gives at one call; filled after the images have passed."""
+
+    name: str
+    values: tuple[Tensor, ...] = ()
+
+
+class _RescaledCalls(Interception):
+    """First run: every nonlinearity carries its result, to be rescaled. Second run: the baseline's values are kept."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__()
+        self._images = images
+        self._slots: list[_Slot] = []
+        self._left: list[_Slot] | None = None
+
+    def run_baseline(self, model: nn.Module, baseline_1CHW: Tensor) -> None:
+        """Fill all slots."""
+        self._left = self._slots[::-1]
+        self.run(model, baseline_1CHW)
+        if self._left:
+            raise self._astray(self._left[-1].name, "nothing more")
+
+    def handle(self, call: Call) -> Any:
+        if call.name in _PRODUCTS:
+            factors = [factor for factor in call.tensors() if factor.requires_grad]
+            return self._product(call, factors[0], factors[1]) if len(factors) == 2 else call()
+        if not isinstance(call.input, Tensor) or not call.input.requires_grad:
+            return call()
+        if call.name in _ELEMENTWISE:
+            return self._elementwise(call, call.input)
+        if call.name in _POOLS and not call.named().get("return_indices"):
+            return self._pool(call, call.input)
+        return call()
+
+    def _elementwise(self, call: Call, x: Tensor) -> Tensor:
+        y: Tensor = call()
+        if self._left is not None:
+            return self._keep(call, y, x, y)
+        slot, clip = self._slot(call), _clip(call)
+        if clip is not None:
+
+            def clipped(signal: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor]:
+                x0, y0 = self._of(slot)
+                return (signal * _clip_ratio(x, y, x0, y0, clip),)
+
+            return carry(y, [x], [x, y], clipped)
+
+        def back(signal: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            x0, y0 = self._of(slot)
+            distance = x - x0
+            same = distance.abs() < torch.finfo(x.dtype).eps ** 0.5  # of a quotient of rounded values nothing is left
+            return torch.where(same, 0, signal * ((y - y0) / distance)), torch.where(same, signal, 0)
+
+        return carry(y, [x, y], [x, y], back)
+
+    def _pool(self, call: Call, x: Tensor) -> Tensor:
+        function = functional.max_pool2d if call.name == "max_pool2d" else functional.adaptive_max_pool2d
+        with torch.no_grad():
+            y, places = function(**call.named() | {"return_indices": True})
+        if self._left is not None:
+            return self._keep(call, call(), x, y, places)
+        slot = self._slot(call)
+
+        def back(signal: Tensor, x: Tensor, y: Tensor, places: Tensor) -> tuple[Tensor]:
+            x0, y0, places0 = self._of(slot)
+            larger = torch.maximum(y, y0)
+            parts = _to_places(signal * (larger - y0), places, x) + _to_places(signal * (y - larger), places0, x)
+            distance = x - x0
+            return (torch.where(distance == 0, _to_places(signal, places, x), parts / distance),)
+
+        return carry(y, [x], [x, y, places], back)
+
+    def _product(self, call: Call, a: Tensor, b: Tensor) -> Tensor:
+        value: Tensor = call()
+        if self._left is not None:
+            return self._keep(call, value, a, b)
+        slot = self._slot(call)
+
+        def back(signal: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+            a0, b0 = self._of(slot)
+            half = signal / 2
+            return (half * (b + b0)).sum_to_size(a.shape), (half * (a + a0)).sum_to_size(b.shape)
+
+        return carry(value, [a, b], [a, b], back)
+
+    def _slot(self, call: Call) -> _Slot:
+        self._slots.append(_Slot(call.name))
+        return self._slots[-1]
+
+    def _keep(self, call: Call, result: Tensor, *values: Tensor) -> Tensor:
+        """Second run: the call's values go into its slot."""
+        slot = self._left.pop() if self._left else _Slot("nothing more")
+        if slot.name != call.name:
+            raise self._astray(slot.name, call.name)
+        slot.values = tuple(value.detach() for value in values)
+        return result
+
+    def _of(self, slot: _Slot) -> list[Tensor]:
+        """The baseline's values beside those of B images; where n of each image are in the batch, n repeat B times."""
+        return [
+            value if len(value) == 1 else value.repeat(self._images, *[1] * (value.ndim - 1)) for value in slot.values
+        ]
+
+    @staticmethod
+    def _astray(expected: str, came: str) -> MethodError:
+        return MethodError(
+            f"deeplift: the network calls {came} for the baseline where it calls {expected} for the images; it must "
+            "call the same functions in the same order for all inputs"
+        )
+
+
+def _clip(call: Call) -> tuple[float, float] | None:
+    """Bounds between which a function is the identity, outside of which it is constant; None for another function."""
+    if call.name not in _CLIPS:
+        return None
+    if call.name == "hardtanh":
+        named = call.named()
+        return float(named.get("min_val", -1.0)), float(named.get("max_val", 1.0))
+    return 0.0, 6.0 if call.name == "relu6" else math.inf
+
+
+def _clip_ratio(x: Tensor, y: Tensor, x0: Tensor, y0: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Δy / Δx, free of rounding for a clip; its derivative where Δx is 0."""
+    distance = x - x0
+    inside = (x > bounds[0]) & (x < bounds[1])
+    return torch.where(distance == 0, inside, (y - y0).div_(distance))
+
+
+def _to_places(signal_BChw: Tensor, places_BChw: Tensor, like_BCHW: Tensor) -> Tensor:
+    """Add each cell's signal up at its place of the pooled map."""
+    places = places_BChw.expand_as(signal_BChw).flatten(2)
+    return torch.zeros_like(like_BCHW).flatten(2).scatter_add_(2, places, signal_BChw.flatten(2)).view_as(like_BCHW)
