@@ -80,6 +80,8 @@ def _losses(replay: Replay, counted_UC: Tensor, distinct: DistinctImages, size: 
     logits_UT = replay.logits_BK[distinct.first_rows].gather(1, distinct.targets_UT)
     losses_UCT = logits_UT.new_zeros(*counted_UC.shape, logits_UT.shape[1])
     at_once = pass_size(*size, logits_UT.device, keeps_activations=False)
+    if replay.remembers:  # as many outputs of the layer as hold as many numbers as a pass of images
+        at_once *= max(1, replay.numbers_in_an_image // replay.output[0].numel())
     for image, row in enumerate(distinct.first_rows.tolist()):
         channels = counted_UC[image].nonzero()[:, 0]
         for channel_n, logits in _ablated_logits(replay, row, channels, at_once, size):

@@ -52,6 +52,11 @@ class Replay:
         else:
             self._calls = [(self._layer, None)] * (first.layer_calls - 1)
 
+    @property
+    def numbers_in_an_image(self) -> int:
+        """C · H · W."""
+        return self._images[0].numel()
+
     def logits(self, image: int, outputs: Tensor) -> Tensor:
         """Logits of one image where the layer gives something else at its last call.
 
