@@ -3,8 +3,12 @@
 Layout of ``dataset.h5`` (N samples, K classes): ``/sample_ids`` [N] str, ``/split`` [N] uint8 (0 train, 1
 validation, 2 test), ``/labels`` [N] int64 or [N, K] uint8 multi-hot; packed: ``/images`` [N, C, H, W] uint8;
 indexed: ``/files`` [N] str, ``/file_offset`` [N] int64 (-1: a file of its own, else a place in a tar),
-``/file_size`` [N] int64, ``/file_sha256`` [N] str; optional ``/boxes`` [M, 6] int64 (row, class, x0, y0, x1, y1 in
-px, inclusive) and ``/segmentation`` [N, H, W] uint8 (0 background, c + 1 class c, 255 void). Attributes:
+``/file_size`` [N] int64, ``/file_sha256`` [N] str. Optional ground truth, of the images as they are after resizing and
+cropping, packed or indexed: ``/boxes`` [M, 6] int64 (row, class, x0, y0, x1, y1 in px, inclusive), rows rising, with
+``/box_difficult`` [M] uint8 (absent: none is); ``/segmentation`` [N, H, W] uint8 (0 background, c + 1 class c, 255
+void; void all over where an image has none). Where objects of several classes overlap, the smaller one lies on top
+there, and the covered class's whole mask stands in ``/covered`` [L, 2] int64 (row, class), ``/covered_runs`` [R] int64
+(run lengths, row by row of the image, zeros first) and ``/covered_ends`` [L] (where in the runs each ends). Attributes:
 schema_version, name, class_names, multi_label, mean, std (of the training split in [0, 1], one number a channel;
 absent without one), resize_px, crop_px (0: none), image_size [H, W] (packed).
 """
@@ -21,11 +25,14 @@ from typing import Any, Self
 import numpy as np
 
 from roarline.artifacts.files import atomic_path
+from roarline.artifacts.runs import CoveredMasks, from_run_lengths
 from roarline.errors import ArtifactError
 
 DATASET_FILE = "dataset.h5"
 SPLITS = ("train", "validation", "test")
+VOID = 255
 _SCHEMA_VERSION = 1
+_MASK_CHUNK_BYTES = 64 * 2**10
 
 
 @dataclass
@@ -60,7 +67,9 @@ class DatasetContent:
     file_size: np.ndarray | None = None
     file_sha256: list[str] | None = None
     boxes: np.ndarray | None = None
+    box_difficult: np.ndarray | None = None
     segmentation: np.ndarray | RowChunks | None = None
+    covered: CoveredMasks | None = None
 
 
 def write_dataset(path: Path, content: DatasetContent) -> None:
@@ -85,15 +94,20 @@ def write_dataset(path: Path, content: DatasetContent) -> None:
             raise ArtifactError(f"data set {content.name!r}: {name} has {len(column)} rows, expected {count}")
     with atomic_path(path) as partial, h5py.File(partial, "w", libver="v110", track_order=False) as file:
         for name, column in columns.items():
+            packing = _mask_packing(column.shape) if name == "segmentation" and column is not None else {}
             if isinstance(column, RowChunks):
-                _write_chunks(file, name, column)
+                _write_chunks(file, name, column, packing)
             elif column is not None:
-                file.create_dataset(name, data=column)
+                file.create_dataset(name, data=column, **packing)
         for name, text in texts.items():
             if text is not None:
                 file.create_dataset(name, data=text, dtype=h5py.string_dtype())
         if content.boxes is not None:
             file.create_dataset("boxes", data=content.boxes.astype(np.int64).reshape(-1, 6))
+            if content.box_difficult is not None and content.box_difficult.any():
+                file.create_dataset("box_difficult", data=content.box_difficult.astype(np.uint8))
+        for name, column in (content.covered.columns() if content.covered else {}).items():
+            file.create_dataset(name, data=column)
         file.attrs["schema_version"] = _SCHEMA_VERSION
         file.attrs["name"] = content.name
         file.attrs["multi_label"] = content.multi_label
@@ -108,8 +122,14 @@ def write_dataset(path: Path, content: DatasetContent) -> None:
             file.attrs["image_size"] = [int(side) for side in size]
 
 
-def _write_chunks(file: Any, name: str, column: RowChunks) -> None:
-    target, start = file.create_dataset(name, column.shape, dtype=np.uint8), 0
+def _mask_packing(shape: tuple[int, ...]) -> dict[str, Any]:
+    """Masks are mostly flat: compressed they take a fiftieth of their pixels."""
+    rows = max(1, min(shape[0], _MASK_CHUNK_BYTES // max(1, shape[1] * shape[2])))
+    return {"chunks": (rows, *shape[1:]), "compression": "gzip", "compression_opts": 1} if all(shape) else {}
+
+
+def _write_chunks(file: Any, name: str, column: RowChunks, packing: dict[str, Any]) -> None:
+    target, start = file.create_dataset(name, column.shape, dtype=np.uint8, **packing), 0
     for chunk in column.chunks:
         target[start : start + len(chunk)] = chunk
         start += len(chunk)
@@ -250,8 +270,66 @@ class DatasetFile:
         """[M, 6] int64 (row, class, x0, y0, x1, y1 in px, inclusive), or None."""
         return np.asarray(self._file["boxes"][:]) if "boxes" in self._file else None
 
-    def segmentation(self, rows: Sequence[int] | np.ndarray) -> np.ndarray | None:
-        """uint8 [B, H, W] of some rows (0 background, c + 1 class c, 255 void), or None."""
-        if "segmentation" not in self._file:
+    @cached_property
+    def box_difficult(self) -> np.ndarray | None:
+        """bool [M]: boxes that the annotators flagged as hard to recognise (COCO: crowds); None without boxes."""
+        if self.boxes is None:
             return None
-        return np.stack([self._file["segmentation"][int(row)] for row in np.asarray(rows)])
+        if "box_difficult" not in self._file:
+            return np.zeros(len(self.boxes), dtype=bool)
+        return np.asarray(self._file["box_difficult"][:], dtype=bool)
+
+    @property
+    def segmented(self) -> bool:
+        """True where ``segmentation`` gives masks."""
+        return "segmentation" in self._file
+
+    def segmentation(self, rows: Sequence[int] | np.ndarray) -> np.ndarray | None:
+        """uint8 [B, H, W] of some rows (0 background, c + 1 class c, 255 void), or None.
+
+        An image whose segmentation is not known is void all over. Where classes overlap, ``class_masks`` knows more.
+        """
+        if not self.segmented:
+            return None
+        order = np.asarray(rows, dtype=np.int64)
+        unique, inverse = np.unique(order, return_inverse=True)
+        if len(unique) and unique[-1] - unique[0] == len(unique) - 1:  # much faster than a list of rows
+            together: np.ndarray = self._file["segmentation"][unique[0] : unique[-1] + 1]
+            return np.asarray(together[inverse])
+        size = self._file["segmentation"].shape[1:]
+        masks = [self._file["segmentation"][int(row)] for row in unique]
+        return np.asarray(np.asarray(masks, dtype=np.uint8).reshape(-1, *size)[inverse])
+
+    def class_masks(self, rows: Sequence[int] | np.ndarray, classes: Sequence[int] | np.ndarray) -> np.ndarray | None:
+        """The whole mask of one class on each of some rows, also where other classes' objects cover it.
+
+        Args:
+            rows: [B].
+            classes: [B].
+
+        Returns:
+            uint8 [B, H, W] (0 not the class, 1 the class, 255 void), or None where there is no segmentation.
+        """
+        labels = self.segmentation(rows)
+        if labels is None:
+            return None
+        numbers = np.asarray(classes, dtype=np.int64)
+        masks: np.ndarray = (labels == (numbers + 1)[:, None, None]).astype(np.uint8)
+        masks[labels == VOID] = VOID
+        for place, key in enumerate(zip(np.asarray(rows).tolist(), numbers.tolist(), strict=True)):
+            if key in self._covered:
+                start, stop = self._covered[key]
+                runs = self._file["covered_runs"][start:stop]
+                masks[place][from_run_lengths(runs, (masks.shape[1], masks.shape[2]))] = 1
+        return masks
+
+    @cached_property
+    def _covered(self) -> dict[tuple[int, int], tuple[int, int]]:
+        if "covered" not in self._file:
+            return {}
+        ends = self._file["covered_ends"][:].tolist()
+        places = self._file["covered"][:].tolist()
+        return {
+            (row, label): span
+            for (row, label), span in zip(places, zip([0, *ends[:-1]], ends, strict=True), strict=True)
+        }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from roarline.errors import DataError
 
 OWN_FILE = -1
 STREAMED = -2
+MOST_SEGMENTED_CLASSES = 254
+"""Masks are bytes in which 0 is background and 255 void."""
 
 
 class Rows(Protocol):
@@ -24,6 +26,32 @@ class Rows(Protocol):
 
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
         """Some rows, by their numbers (int64 [B])."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawMask:
+    """The segmentation of one image.
+
+    Attributes:
+        labels: uint8 [H, W]: 0 background, c + 1 class c, 255 void.
+        covered: Whole masks, bool [H, W], of classes that other classes' objects cover in part.
+        stretched: The mask may be of another size than the image, over which it is then stretched.
+        dilated_from: uint8 [H, W] or None. Where given, whatever is above 0 once this is resized bilinearly is object,
+            of the class that is nearest, and nothing is void.
+    """
+
+    labels: np.ndarray
+    covered: Mapping[int, np.ndarray] = field(default_factory=dict)
+    stretched: bool = False
+    dilated_from: np.ndarray | None = None
+
+
+@runtime_checkable
+class MaskReader(Protocol):
+    """Reads the segmentation of one image after another, in threads."""
+
+    def read(self, row: int, /) -> RawMask | None:
+        """The mask of a row of the raw data; None where that image has none."""
 
 
 class RawFile(NamedTuple):
@@ -52,7 +80,11 @@ class RawDataset:
         images: uint8 [N, C, H, W] with C of 1 (grey) or 3 (RGB); or None, and ``files`` instead.
         files: [N] encoded images, read as RGB.
         boxes: [M, 6] int (row, class, x0, y0, x1, y1 in px of the raw image, inclusive).
-        segmentation: uint8 [N, H, W] (0 background, c + 1 class c, 255 void), of the raw image's size.
+        box_difficult: bool [M]: flagged as hard to recognise; None: none is.
+        box_image_sizes: [N, 2] int: H, W of the image that the boxes were drawn on, where the raw image may have been
+            scaled since; 0 and None: that of the raw image.
+        segmentation: uint8 [N, H, W] (0 background, c + 1 class c, 255 void), of the raw image's size; or what reads
+            the masks one by one.
     """
 
     name: str
@@ -64,7 +96,9 @@ class RawDataset:
     images: Rows | None = None
     files: Sequence[RawFile] | None = None
     boxes: np.ndarray | None = None
-    segmentation: Rows | None = None
+    box_difficult: np.ndarray | None = None
+    box_image_sizes: np.ndarray | None = None
+    segmentation: Rows | MaskReader | None = None
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -116,7 +150,15 @@ class RawDataset:
             if bad.any():
                 expected = "row, class, x0 ≤ x1, y0 ≤ y1, all from 0"
                 raise self._wrong("boxes", expected, f"{boxes[np.flatnonzero(bad)[0]].tolist()}")
-        if segmentation is not None and (len(segmentation.shape) != 3 or segmentation.shape[0] != count):
+            if self.box_difficult is not None and self.box_difficult.shape != (len(boxes),):
+                raise self._wrong("box_difficult", f"one for each of {len(boxes)} boxes", f"{self.box_difficult.shape}")
+            if self.box_image_sizes is not None and self.box_image_sizes.shape != (count, 2):
+                raise self._wrong("box_image_sizes", f"shape [{count}, 2]", f"{list(self.box_image_sizes.shape)}")
+        if segmentation is not None and classes > MOST_SEGMENTED_CLASSES:
+            raise self._wrong("segmentation", f"at most {MOST_SEGMENTED_CLASSES} classes", f"{classes}")
+        if segmentation is None or isinstance(segmentation, MaskReader):
+            return
+        if len(segmentation.shape) != 3 or segmentation.shape[0] != count:
             raise self._wrong("segmentation", f"shape [{count}, H, W]", f"{list(segmentation.shape)}")
 
     def _wrong(self, attribute: str, expected: str, got: Any) -> DataError:

@@ -11,18 +11,21 @@ from torch import Tensor
 VOID = 255
 
 
-def segmentation_masks(segmentation_BHW: Tensor, targets_B: Tensor) -> Tensor:
+def segmentation_masks(segmentation_BHW: Tensor, targets_B: Tensor, whole_BHW: Tensor | None = None) -> Tensor:
     """Pixels of each row's target class, from segmentation.
 
     Args:
         segmentation_BHW: uint8; 0 background, c + 1 class c, 255 void.
         targets_B: int64.
+        whole_BHW: uint8; 1 where the target's class is, also where objects of other classes cover it.
 
     Returns:
         bool [B, H, W]; an image without an object of the target's class gets the objects of all its classes.
     """
     own = segmentation_BHW == (targets_B + 1).to(segmentation_BHW.dtype)[:, None, None]
     own &= segmentation_BHW != VOID
+    if whole_BHW is not None:
+        own |= whole_BHW == 1
     anything = (segmentation_BHW != 0) & (segmentation_BHW != VOID)
     return torch.where(own.any(dim=(1, 2), keepdim=True), own, anything)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from roarline.artifacts.dataset import DATASET_FILE, SPLITS, DatasetContent, RowChunks, write_dataset
+from roarline.artifacts.runs import CoveredMasks
 from roarline.artifacts.store import Writer
 from roarline.config.component import load_object
 from roarline.config.datasets import DATASETS
@@ -56,7 +57,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             crop_px=crop_px,
         )
         _add_pixels(content, raw, rows, staging)
-        _add_ground_truth(content, raw, rows, staging)
+        _add_ground_truth(content, raw, rows, staging, context.loader_threads)
         write_dataset(writer.out / DATASET_FILE, content)
 
 
@@ -171,10 +172,19 @@ def _add_pixels(content: DatasetContent, raw: RawDataset, rows: np.ndarray, stag
         content.file_sha256 = staging.sha256
 
 
-def _add_ground_truth(content: DatasetContent, raw: RawDataset, rows: np.ndarray, staging: Staging) -> None:
+def _add_ground_truth(
+    content: DatasetContent, raw: RawDataset, rows: np.ndarray, staging: Staging, threads: int
+) -> None:
     resize_px, crop_px = content.resize_px, content.crop_px
     if raw.boxes is not None:
-        content.boxes = fit_boxes(raw.boxes, rows, staging.raw_sizes, resize_px, crop_px)
+        drawn_on = raw.box_image_sizes[rows] if raw.box_image_sizes is not None else None
+        fitted = fit_boxes(raw.boxes, rows, staging.raw_sizes, resize_px, crop_px, drawn_on=drawn_on)
+        content.boxes = fitted.boxes
+        if raw.box_difficult is not None:
+            content.box_difficult = raw.box_difficult[fitted.kept]
     if raw.segmentation is not None and content.image_size is not None:
-        chunks = fit_segmentation(raw.segmentation, rows, staging.raw_sizes, resize_px, crop_px)
+        content.covered = CoveredMasks()
+        chunks = fit_segmentation(
+            raw.segmentation, rows, staging.raw_sizes, resize_px, crop_px, covered=content.covered, threads=threads
+        )
         content.segmentation = RowChunks((len(rows), *content.image_size), chunks)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from roarline.artifacts.classifier import ClassifierCard
-from roarline.artifacts.dataset import DatasetFile
+from roarline.artifacts.dataset import VOID, DatasetFile
 from roarline.attribution.surroundings import Surroundings
 from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError
@@ -57,14 +57,23 @@ def _ground_truth(dataset: DatasetFile, size: tuple[int, int]) -> Callable[[Sequ
         return {sample_id: row for row, sample_id in enumerate(dataset.sample_ids)}
 
     def masks(sample_ids: Sequence[str], targets_B: Tensor) -> Tensor:
-        """float32 [B, H, W] on the targets' device, 1 at pixels of the target's objects."""
+        """float32 [B, H, W] on the targets' device, 1 at pixels of the target's objects.
+
+        Boxes stand in for segmentation where an image has none; without either it is 0 everywhere.
+        """
         rows = np.array([row_numbers()[sample_id] for sample_id in sample_ids], dtype=np.int64)
-        segmentation = dataset.segmentation(rows)
-        if segmentation is not None:
-            found = segmentation_masks(torch.from_numpy(segmentation), targets_B.cpu())
-        elif dataset.boxes is not None:
-            found = box_masks(torch.from_numpy(dataset.boxes), torch.from_numpy(rows), targets_B.cpu(), size)
-        else:
+        targets = targets_B.cpu()
+        found = torch.zeros((len(rows), *size), dtype=torch.bool)
+        unknown = np.ones(len(rows), dtype=bool)
+        segmentation, whole = dataset.segmentation(rows), dataset.class_masks(rows, targets.numpy())
+        if segmentation is not None and whole is not None:
+            found = segmentation_masks(torch.from_numpy(segmentation), targets, torch.from_numpy(whole))
+            unknown = (segmentation == VOID).all(axis=(1, 2))
+        if dataset.boxes is not None and unknown.any():
+            boxes = dataset.boxes[np.isin(dataset.boxes[:, 0], rows[unknown])]
+            chosen = torch.from_numpy(unknown)
+            found[chosen] = box_masks(torch.from_numpy(boxes), torch.from_numpy(rows[unknown]), targets[chosen], size)
+        if segmentation is None and dataset.boxes is None:
             raise DataError(
                 f"data set {dataset.name!r} has neither boxes nor segmentation, which `ground_truth` draws; leave it "
                 "out of attribution.baselines and attribution.methods"
