@@ -29,7 +29,9 @@ def children(pid: int) -> list[int]:
 
 
 def interrupt(program: Program, config: str, rng: random.Random, *, kills: int, longest_s: float, run_s: float) -> None:
-    """Kill the program, its workers, or both, at random instants until it was killed often enough, then let it end.
+    """Kill the program, or everything, at random instants until that was done often enough, then let it end.
+
+    Some runs lose a worker before they are killed, and the last one, which goes on to its end.
 
     Args:
         longest_s: The latest instant.
@@ -47,17 +49,26 @@ def interrupt(program: Program, config: str, rng: random.Random, *, kills: int, 
         done += 1
         victim = rng.choice(["program", "worker", "all"])
         if victim == "worker":
-            workers = children(process.pid)
-            if workers:
-                os.kill(rng.choice(workers), signal.SIGKILL)
-            process.communicate(timeout=run_s)
-            continue
+            kill_a_worker(process.pid, rng)
+            time.sleep(rng.uniform(0.3, longest_s))
         if victim == "program":
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=60)
-    program("run", config, timeout=run_s)
+    process = program.start("run", config, "--set", "runtime.workers=2")
+    time.sleep(rng.uniform(0.3, longest_s))
+    kill_a_worker(process.pid, rng)
+    said = process.communicate(timeout=run_s)
+    assert process.returncode == 0, said
+
+
+def kill_a_worker(pid: int, rng: random.Random) -> None:
+    """Kill one of a program's workers, where it has any."""
+    workers = children(pid)
+    if workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rng.choice(workers), signal.SIGKILL)
 
 
 @pytest.mark.timeout(900)
