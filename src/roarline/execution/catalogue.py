@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 
-from roarline.config.component import Component, DatasetComponent, MethodComponent, MetricComponent, Params
+from roarline.config.component import Component, DatasetComponent, MethodComponent, MetricComponent
 from roarline.config.datasets import DATASETS
 from roarline.config.methods import METHODS
 from roarline.config.metrics import METRICS
 from roarline.config.models import MODELS
 from roarline.config.wording import suggest
 from roarline.errors import UserInputError
+from roarline.execution.parameters import describe_fields, describe_offered
 
 TABLES: dict[str, Mapping[str, Component]] = {
     "methods": METHODS,
@@ -21,7 +21,8 @@ TABLES: dict[str, Mapping[str, Component]] = {
     "models": MODELS,
 }
 _ALSO = {
-    "methods": "also: any callable by its dotted path, e.g. method: my_package.my_module.my_method",
+    "methods": "also: any callable by its dotted path, e.g. method: my_package.my_module.my_method\n"
+    "of any of them: smooth: {samples, noise, kind}, filter: {kind, …}, channels, sign",
     "metrics": "also: any callable (model, images, targets, maps, **params) → [B] by its dotted path, in "
     "evaluate-perturbation",
     "datasets": "also: any callable by its dotted path that returns a roarline.data.raw.RawDataset",
@@ -38,9 +39,8 @@ def show(kind: str) -> None:
     if kind not in TABLES:
         raise UserInputError(f"list {kind!r}: no such table{suggest(kind, list(TABLES))}")
     print("\n\n".join(describe(name, component) for name, component in TABLES[kind].items()))
-    points = entry_points(group=f"roarline.{kind}")
-    if points:
-        print(f"\nfrom installed packages: {', '.join(f'{point.name} ({point.value})' for point in points)}")
+    for point in entry_points(group=f"roarline.{kind}"):
+        print(f"\n{describe_offered(point)}")
     if kind in _ALSO:
         print(f"\n{_ALSO[kind]}")
 
@@ -51,23 +51,15 @@ def describe(name: str, component: Component) -> str:
     if component.source:
         lines.append(f"    source: {component.source}")
     if isinstance(component, MethodComponent):
-        lines.append(
-            f"    cost: {component.passes or '?'} an image{'; needs a layer' if component.needs_layer else ''}"
-        )
+        layer = "; needs a layer" if component.needs_layer else ""
+        lines.append(f"    cost an image: {component.passes}{layer}")
         lines.append(f"    channels: {component.channels}, sign: {component.sign} (defaults)")
+        if component.baseline:
+            lines.append("    rides along in every table, for comparison")
     if isinstance(component, MetricComponent):
         better = {True: "higher is better", False: "lower is better", None: "no direction"}[component.higher_is_better]
         lines.append(f"    {better}{f', in {component.unit}' if component.unit else ''}; stage {component.stage}")
     if isinstance(component, DatasetComponent) and component.ground_truth:
         lines.append(f"    ground truth: {', '.join(component.ground_truth)}")
-    lines += [f"    {line}" for line in _params(component.params)]
+    lines += [f"    {line}" for line in describe_fields(component.params)]
     return "\n".join(lines)
-
-
-def _params(params: type[Params]) -> list[str]:
-    lines = []
-    for name, info in params.model_fields.items():
-        kind = inspect.formatannotation(info.annotation)
-        default = "required" if info.is_required() else f"default {info.default!r}"
-        lines.append(f"{name} ({kind}, {default}){f': {info.description}' if info.description else ''}")
-    return lines
