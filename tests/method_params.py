@@ -10,6 +10,9 @@ CHEAP: dict[str, dict[str, Any]] = {
     "sobol": {"designs": 4, "cells": 3},
     "hsic": {"samples": 20, "cells": 3},
     "greedy_deletion": {"cells": 3},
+    "meaningful_perturbation": {"iterations": 4, "mask_size": 4},
+    "extremal_perturbation": {"iterations": 4, "areas": [0.1, 0.3], "step_px": 4},
+    **{name: {"iterations": 2, "integration_steps": 2, "mask_size": 4} for name in ("igos", "igos_plus_plus")},
     **{name: {"samples": 3} for name in ("smoothgrad", "smoothgrad_squared", "vargrad", "gradient_shap")},
 }
 

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from roarline.attribution.mask_scores import Score, contrast, distinct_images, logit, score_gradients
+from roarline.attribution.mask_scores import Score, contrast, distinct_images, logit, memory_format, score_gradients
 from roarline.attribution.passes import pass_size
 from roarline.imaging.area_constraint import area_penalty
 from roarline.imaging.mask_generator import Combine, MaskGenerator
@@ -28,6 +28,7 @@ Variant = Literal["preserve", "delete", "dual"]
 Reward = Literal["simple", "contrastive"]
 Select = Literal["first_area_reaching_logit", "sum"]
 
+_PUBLISHED_PX = 224
 _REWARDS: dict[str, Score] = {"simple": logit, "contrastive": contrast}
 
 
@@ -57,7 +58,7 @@ def extremal_perturbation(
     reward: Reward = "contrastive",
     perturbation: Perturbation = "blur",
     levels: int = 8,
-    max_sigma_px: float = 20.0,
+    max_sigma_px: float | None = None,
     padding: Padding = "zero",
     iterations: int = 800,
     learning_rate: float = 0.01,
@@ -66,8 +67,8 @@ def extremal_perturbation(
     area_weight_growth: float = 1.0035,
     jitter: bool = True,
     combine: Combine = "smooth_max",
-    step_px: int = 7,
-    sigma_px: float = 21.0,
+    step_px: int | None = None,
+    sigma_px: float | None = None,
     smooth: float = 0.09,
     compat: Compat = "corrected",
     logits_BK: Tensor,
@@ -82,14 +83,17 @@ def extremal_perturbation(
             image, gives at least the target's logit on the unchanged image, else the largest; ``sum``: of all masks.
         variant: ``preserve``: what keeps the score high; ``delete``: what lowers it when perturbed; ``dual``: both.
         reward: ``simple``: the target's logit; ``contrastive``: minus the largest other one.
-        perturbation: ``blur`` or ``fade``; see ``imaging.pyramid``, as for ``levels``, ``max_sigma_px``, ``padding``.
+        perturbation: ``blur`` or ``fade``; see ``imaging.pyramid``, as for ``levels`` and ``padding``.
+        max_sigma_px: Of the strongest blur; None: 20 at 224 px, in proportion for other shorter sides.
         iterations: Steps of gradient ascent.
         learning_rate: Of those.
         momentum: Of those; gradients enter it with 1 - momentum.
         area_weight: Weight of the area's constraint at the first step.
         area_weight_growth: Factor on it after each step.
         jitter: Mirror the image at every other step.
-        combine: See ``imaging.mask_generator``, as for ``step_px`` and ``sigma_px``.
+        combine: See ``imaging.mask_generator``.
+        step_px: Distance of a mask's parameters; None: 7 at 224 px, in proportion.
+        sigma_px: Width of a parameter's bump; None: 3 steps.
         smooth: σ of a Gaussian over the finished masks, as a fraction of the shorter side; outside is 0.
         compat: ``original``: the constraint counts the mask's invisible margin, equal values are ranked by their place,
             and the mask before the last step is returned. Corrected: the visible mask has the area asked for, equal
@@ -106,7 +110,10 @@ def extremal_perturbation(
         iterations, learning_rate, momentum, area_weight, area_weight_growth, variant, _REWARDS[reward], jitter, compat
     )
     height, width = images_BCHW.shape[2:]
-    generator = MaskGenerator(height, width, step_px=step_px, sigma_px=sigma_px, combine=combine)
+    scale = min(height, width) / _PUBLISHED_PX
+    step = step_px or max(1, round(7 * scale))
+    generator = MaskGenerator(height, width, step_px=step, sigma_px=sigma_px or 3.0 * step, combine=combine)
+    max_sigma = max_sigma_px or 20 * scale
     sigma_smooth = smooth * min(height, width)
     wanted = [(row, area) for row in range(len(images_BCHW)) for area in sorted(areas)]
     at_once = max(1, pass_size(height, width, images_BCHW.device) // (2 if variant == "dual" else 1))
@@ -116,9 +123,9 @@ def extremal_perturbation(
         firsts, places = distinct_images([image_index[row] for row in rows])
         chosen = images_BCHW[[rows[first] for first in firsts]]
         lookup = PerturbedImages(
-            Pyramid.of(perturbation_levels(chosen, levels, perturbation, max_sigma_px=max_sigma_px, padding=padding)),
+            Pyramid.of(perturbation_levels(chosen, levels, perturbation, max_sigma_px=max_sigma, padding=padding)),
             torch.tensor(places, device=images_BCHW.device),
-            _memory_format(images_BCHW),
+            memory_format(images_BCHW),
         )
         chunk_areas = [area for _, area in wanted[start : start + at_once]]
         found = optimise_masks(model, lookup, targets_B[rows], chunk_areas, generator, how)
@@ -126,7 +133,7 @@ def extremal_perturbation(
         if select == "first_area_reaching_logit":
             with torch.no_grad():
                 reached.append(logit(model(lookup(masks[-1])), targets_B[rows]))
-    masks_BAHW = torch.cat(masks).unflatten(0, (len(images_BCHW), len(areas)))
+    masks_BAHW = torch.cat(masks).view(len(images_BCHW), len(areas), height, width)
     if select == "sum":
         return masks_BAHW.sum(dim=1)
     enough_BA = torch.cat(reached).view(len(images_BCHW), -1) >= logit(logits_BK, targets_B)[:, None]
@@ -140,12 +147,12 @@ class PerturbedImages:
 
     pyramid: Pyramid
     image_of_N: Tensor
-    memory_format: torch.memory_format
+    layout: torch.memory_format
 
     def __call__(self, masks_NHW: Tensor, *, flip: bool = False) -> Tensor:
         """[N, C, H, W]."""
         perturbed = self.pyramid(masks_NHW, self.image_of_N, flip=flip)
-        return perturbed.contiguous(memory_format=self.memory_format)
+        return perturbed.contiguous(memory_format=self.layout)
 
 
 def optimise_masks(
@@ -162,7 +169,7 @@ def optimise_masks(
     ascent = torch.optim.SGD([grids], lr=how.learning_rate, momentum=how.momentum, dampening=how.momentum)
     sides = [side for side, variant in ((1, "preserve"), (-1, "delete")) if how.variant in (variant, "dual")]
     targets = targets_N.repeat(len(sides))
-    weight, masks = how.area_weight, None
+    weight, masks = how.area_weight, grids
     for step in range(how.iterations):
         with torch.enable_grad():
             counted = generator(grids, padded=original)
@@ -180,9 +187,4 @@ def optimise_masks(
             grids.clamp_(0, 1)
         weight *= how.area_weight_growth
     with torch.no_grad():
-        return masks.detach() if original and masks is not None else generator(grids)
-
-
-def _memory_format(images_BCHW: Tensor) -> torch.memory_format:
-    channels_last = images_BCHW.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last and not images_BCHW.is_contiguous() else torch.contiguous_format
+        return masks.detach() if original else generator(grids)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 Score = Callable[[Tensor, Tensor], Tensor]
+Draw = Callable[[int, int], Tensor]
 
 
 def score_gradients(model: nn.Module, inputs_NCHW: Tensor, targets_N: Tensor, score: Score) -> tuple[Tensor, Tensor]:
@@ -57,9 +58,37 @@ def distinct_images(image_index: Sequence[int]) -> tuple[list[int], list[int]]:
         The first row of each different image, and for each row which of those it is.
     """
     places: dict[int, int] = {}
-    firsts = []
+    firsts: list[int] = []
     for row, number in enumerate(image_index):
         if number not in places:
             places[number] = len(firsts)
             firsts.append(row)
     return firsts, [places[number] for number in image_index]
+
+
+def memory_format(images_BCHW: Tensor) -> torch.memory_format:
+    """How altered copies of the images should lie in memory: as they do."""
+    channels_last = images_BCHW.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last and not images_BCHW.is_contiguous() else torch.contiguous_format
+
+
+def normal_noise(like_BCHW: Tensor, deviation: float, seeds: Sequence[int]) -> Draw:
+    """Each row's own normal draws, made on the rows' device: a map may take hundreds of images of noise.
+
+    Args:
+        like_BCHW: Gives shape, dtype and device.
+        deviation: Standard deviation; 0 draws nothing.
+        seeds: One a row.
+
+    Returns:
+        From (row, count) to that row's next [count, C, H, W].
+    """
+    generators = [torch.Generator(like_BCHW.device).manual_seed(seed) for seed in seeds]
+
+    def draw(row: int, count: int) -> Tensor:
+        noise = like_BCHW.new_zeros(count, *like_BCHW.shape[1:])
+        for image in noise if deviation else ():
+            image.normal_(0, deviation, generator=generators[row])
+        return noise
+
+    return draw

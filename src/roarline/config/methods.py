@@ -24,6 +24,12 @@ from roarline.config.cam_params import (
     ScoreCamParams,
 )
 from roarline.config.component import MethodComponent, NoParams, Params
+from roarline.config.mask_params import (
+    ExtremalPerturbationParams,
+    IgosParams,
+    IgosPlusPlusParams,
+    MeaningfulPerturbationParams,
+)
 from roarline.config.sampling_params import (
     GreedyDeletionParams,
     HsicParams,
@@ -382,5 +388,34 @@ METHODS: dict[str, MethodComponent] = {
         "the greedy form of TRACE, 2024",
         passes="cells² · (cells² + 1) / 2 × 1 forward, fewer with candidates",
         keeps_activations=False,
+    ),
+    # Perturbation: masks that are optimised
+    "meaningful_perturbation": MethodComponent(
+        f"{_ATTRIBUTION}.meaningful:meaningful_perturbation",
+        MeaningfulPerturbationParams,
+        "The smallest smooth mask that takes the target's probability with it",
+        "Fong and Vedaldi 2017, arXiv 1704.03296",
+        passes="iterations × (1 forward + 1 backward); start: disc takes 35 forward more",
+    ),
+    "extremal_perturbation": MethodComponent(
+        f"{_ATTRIBUTION}.extremal:extremal_perturbation",
+        ExtremalPerturbationParams,
+        "For each area the smooth mask that the target responds to most",
+        "Fong et al. 2019, arXiv 1910.08485",
+        passes="areas × iterations × (1 forward + 1 backward), for dual twice; + 1 forward an area to select",
+    ),
+    "igos": MethodComponent(
+        f"{_ATTRIBUTION}.igos:igos",
+        IgosParams,
+        "A mask optimised along integrated gradients, with line search",
+        "Qi et al. 2020, AAAI 34",
+        passes="iterations × integration steps × (1 forward + 1 backward, and 2 to 10 forward of the line search)",
+    ),
+    "igos_plus_plus": MethodComponent(
+        f"{_ATTRIBUTION}.igos:igos_plus_plus",
+        IgosPlusPlusParams,
+        "A deleting and an inserting mask optimised along integrated gradients",
+        "Khorram et al. 2021, arXiv 2012.15783",
+        passes="4 × iterations × integration steps × (1 forward + 1 backward, and 2 to 13 forward of the line search)",
     ),
 }
