@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -171,13 +171,20 @@ def test_the_first_call_installs_the_lock_with_hashes_then_hands_over(clone: Clo
 
 
 def test_the_second_call_starts_at_once(ready: Clone) -> None:
+    """In processor time, which other work on the machine moves little."""
     seconds = []
     for _ in range(10):
-        started = time.perf_counter()
+        before = processor_s()
         assert ready.call("--setup").returncode == 0
-        seconds.append(time.perf_counter() - started)
+        seconds.append(processor_s() - before)
     assert ready.logged() == []
     assert min(seconds) < 0.1
+
+
+def processor_s() -> float:
+    """Processor time of the child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_taskw_works_from_any_folder_and_through_links(ready: Clone, tmp_path: Path) -> None:
