@@ -76,6 +76,9 @@ ENTRYPOINT ["roarline", "evaluate-roar"]
 FROM runtime AS evaluate-perturbation
 ENTRYPOINT ["roarline", "evaluate-perturbation"]
 
+FROM runtime AS evaluate-localization
+ENTRYPOINT ["roarline", "evaluate-localization"]
+
 FROM runtime AS aggregate-scores
 ENTRYPOINT ["roarline", "aggregate-scores"]
 

@@ -106,11 +106,23 @@ class MethodComponent(Component):
 
 @dataclass(frozen=True)
 class MetricComponent(Component):
-    """A metric; ``higher_is_better`` and ``unit`` go into every score table."""
+    """A metric; ``higher_is_better`` and ``unit`` go into every score table.
+
+    Args:
+        higher_is_better: None where methods are not ranked by it.
+        stage: What computes it.
+        range: Lowest and highest value, None where there is no bound.
+        needs: Beside the map: ``network``, ``gradients``, ``ground_truth`` (pixels of objects, from segmentation or
+            boxes), ``segmentation``, ``boxes``.
+        passes: Cost in network passes for one row, in words.
+    """
 
     higher_is_better: bool | None = None
     unit: str = ""
     stage: str = ""
+    range: tuple[float | None, float | None] = (None, None)
+    needs: tuple[str, ...] = ()
+    passes: str = "none"
 
 
 @dataclass(frozen=True)

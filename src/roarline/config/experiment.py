@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 
 from roarline.config.component import Channels, MapFilter, Sign, Smooth
 from roarline.config.datasets import DATASETS
+from roarline.config.localization import EvaluateLocalization
 from roarline.config.methods import METHODS
 from roarline.config.metrics import METRICS
+from roarline.config.section import Section, Threads
 
 _NEAREST_FRACTIONS = 1e-9
 
@@ -27,9 +29,9 @@ Ties = Annotated[
     Field(description="order of equal values; random: drawn from seed and sample id; index: by position, for parity"),
 ]
 MergeNormalization = Literal["min_max", "none"]
+MaskReading = Literal["min_max", "none"]
 Baseline = Literal["random", "sobel", "centre_gaussian", "constant", "ground_truth"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Threads = Annotated[int, Field(ge=1, le=1024, description="CPU threads of a job; part of the key")]
 
 
 def _told_apart(fractions: list[float]) -> list[float]:
@@ -38,12 +40,6 @@ def _told_apart(fractions: list[float]) -> list[float]:
         if high - low < _NEAREST_FRACTIONS:
             raise ValueError(f"holds {low!r} and {high!r}, closer than {_NEAREST_FRACTIONS:g}: give one of them")
     return fractions
-
-
-class Section(BaseModel):
-    """A part of the configuration; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 class Limit(Section):
@@ -151,6 +147,11 @@ class Method(Section):
     filter: MapFilter | None = Field(None, description="a blurred or max-filtered version of the maps, as a control")
     merge_normalization: MergeNormalization | None = Field(
         None, description="of each map before the maps of an image with several targets merge; default: evaluate-roar's"
+    )
+    mask: MaskReading | None = Field(
+        None,
+        description="how evaluate-localization reads a map as a mask in [0, 1]: min_max scales it, none takes it as it "
+        "is; default: none for ground_truth and constant, min_max for others",
     )
 
     @property
@@ -360,6 +361,7 @@ class Experiment(BaseModel):
     attribution: Attribution
     evaluate_roar: EvaluateRoar | None = Field(None, alias="evaluate-roar")
     evaluate_perturbation: EvaluatePerturbation | None = Field(None, alias="evaluate-perturbation")
+    evaluate_localization: EvaluateLocalization | None = Field(None, alias="evaluate-localization")
     aggregate_scores: AggregateScores = Field(AggregateScores(), alias="aggregate-scores")
     report: Report = Report()
     runtime: Runtime = Runtime()
@@ -396,4 +398,17 @@ class Experiment(BaseModel):
             raise ValueError("evaluate-roar needs a training section of its own where there is no train-cls section")
         if self.evaluate_roar and self.attribution.limit is not None:
             raise ValueError("evaluate-roar needs maps of all images: leave out attribution.limit, or use data.limit")
+        return self
+
+    @model_validator(mode="after")
+    def _ground_truth_there(self) -> Experiment:
+        dataset = DATASETS.get(self.data.dataset)
+        if self.evaluate_localization is None or dataset is None:
+            return self
+        for metric, needed in self.evaluate_localization.needs.items():
+            if not set(needed) & set(dataset.ground_truth):
+                raise ValueError(
+                    f"evaluate-localization.metrics: {metric!r} needs {' or '.join(needed)}, and data set "
+                    f"{self.data.dataset!r} has {' and '.join(dataset.ground_truth) or 'labels only'}"
+                )
         return self

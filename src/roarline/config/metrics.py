@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from roarline.config.component import MetricComponent, NoParams
+from roarline.config.localization_metrics import LOCALIZATION_METRICS
 
 _CURVES = "roarline.evaluation.curves"
 _PERTURBATION = "evaluate-perturbation"
@@ -21,6 +22,8 @@ METRICS: dict[str, MetricComponent] = {
         "Samek et al. 2017, arXiv 1509.06321",
         higher_is_better=False,
         stage=_PERTURBATION,
+        needs=("network",),
+        passes="a forward pass a fraction, shared by the metrics of a curve",
     ),
     "lerf": MetricComponent(
         f"{_CURVES}:area_under_curve",
@@ -29,6 +32,8 @@ METRICS: dict[str, MetricComponent] = {
         "Samek et al. 2017; Ancona et al. 2018",
         higher_is_better=True,
         stage=_PERTURBATION,
+        needs=("network",),
+        passes="a forward pass a fraction, shared by the metrics of a curve",
     ),
     "srg": MetricComponent(
         f"{_CURVES}:symmetric_relevance_gain",
@@ -37,6 +42,8 @@ METRICS: dict[str, MetricComponent] = {
         "Blücher et al. 2024, arXiv 2401.06654",
         higher_is_better=True,
         stage=_PERTURBATION,
+        needs=("network",),
+        passes="a forward pass a fraction, shared by the metrics of a curve",
     ),
     "insertion": MetricComponent(
         f"{_CURVES}:area_under_curve",
@@ -45,6 +52,8 @@ METRICS: dict[str, MetricComponent] = {
         "Petsiuk et al. 2018, arXiv 1806.07421",
         higher_is_better=True,
         stage=_PERTURBATION,
+        needs=("network",),
+        passes="a forward pass a step, shared by the metrics of a curve",
     ),
     "deletion": MetricComponent(
         f"{_CURVES}:area_under_curve",
@@ -53,6 +62,8 @@ METRICS: dict[str, MetricComponent] = {
         "Petsiuk et al. 2018, arXiv 1806.07421",
         higher_is_better=False,
         stage=_PERTURBATION,
+        needs=("network",),
+        passes="a forward pass a step, shared by the metrics of a curve",
     ),
     "morf_deviation": MetricComponent(
         f"{_CURVES}:relative_deviation",
@@ -62,6 +73,9 @@ METRICS: dict[str, MetricComponent] = {
         higher_is_better=True,
         unit="%",
         stage=_PERTURBATION,
+        range=(0, None),
+        needs=("network",),
+        passes="a forward pass a fraction, shared by the metrics of a curve",
     ),
     "lerf_deviation": MetricComponent(
         f"{_CURVES}:relative_deviation",
@@ -71,6 +85,9 @@ METRICS: dict[str, MetricComponent] = {
         higher_is_better=False,
         unit="%",
         stage=_PERTURBATION,
+        range=(0, None),
+        needs=("network",),
+        passes="a forward pass a fraction, shared by the metrics of a curve",
     ),
     "roar_accuracy": MetricComponent(
         "roarline.evaluation.accuracy:accuracy",
@@ -79,6 +96,8 @@ METRICS: dict[str, MetricComponent] = {
         "Hooker et al. 2019, arXiv 1806.10758",
         higher_is_better=False,
         stage="evaluate-roar",
+        range=(0, 1),
+        passes="a training a cell",
     ),
     "kar_accuracy": MetricComponent(
         "roarline.evaluation.accuracy:accuracy",
@@ -87,6 +106,8 @@ METRICS: dict[str, MetricComponent] = {
         "Hooker et al. 2019, arXiv 1806.10758",
         higher_is_better=True,
         stage="evaluate-roar",
+        range=(0, 1),
+        passes="a training a cell",
     ),
     "roar_leakage": MetricComponent(
         "roarline.evaluation.accuracy:accuracy",
@@ -94,6 +115,8 @@ METRICS: dict[str, MetricComponent] = {
         "Test accuracy of a classifier that sees ROAR's binary removal masks alone",
         "Rong et al. 2022, arXiv 2202.00449",
         stage="evaluate-roar",
+        range=(0, 1),
+        passes="a training a cell",
     ),
     "kar_leakage": MetricComponent(
         "roarline.evaluation.accuracy:accuracy",
@@ -101,7 +124,10 @@ METRICS: dict[str, MetricComponent] = {
         "Test accuracy of a classifier that sees KAR's binary removal masks alone",
         "Rong et al. 2022, arXiv 2202.00449",
         stage="evaluate-roar",
+        range=(0, 1),
+        passes="a training a cell",
     ),
+    **LOCALIZATION_METRICS,
 }
 
 

@@ -106,6 +106,11 @@ def box_scores(
     return BoxScores(f1, iou_matrix(part[None], boxes, inclusive=False)[0])
 
 
+def mask_average(masks_BHW: Tensor) -> Tensor:
+    """Mean of each mask: float64 [B]."""
+    return masks_BHW.double().mean(dim=(1, 2))
+
+
 def mask_entropy(masks_BHW: Tensor) -> Tensor:
     """-Σ m log2 m over the pixels with 0 < m < 1, divided by all pixels: float64 [B], 0 for a binary mask.
 

@@ -59,6 +59,12 @@ def describe(name: str, component: Component) -> str:
     if isinstance(component, MetricComponent):
         better = {True: "higher is better", False: "lower is better", None: "no direction"}[component.higher_is_better]
         lines.append(f"    {better}{f', in {component.unit}' if component.unit else ''}; stage {component.stage}")
+        low, high = (
+            ("−∞" if component.range[0] is None else f"{component.range[0]:g}"),
+            ("∞" if component.range[1] is None else f"{component.range[1]:g}"),
+        )
+        lines.append(f"    from {low} to {high}; needs {', '.join(('maps', *component.needs))}")
+        lines.append(f"    cost: {component.passes} a row")
     if isinstance(component, DatasetComponent) and component.ground_truth:
         lines.append(f"    ground truth: {', '.join(component.ground_truth)}")
     lines += [f"    {line}" for line in describe_fields(component.params)]

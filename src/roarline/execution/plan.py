@@ -15,6 +15,7 @@ from roarline.config.component import MethodComponent, UserComponent, load_objec
 from roarline.config.datasets import DATASETS
 from roarline.config.experiment import EvaluatePerturbation, Experiment, Method
 from roarline.config.load import parse_params
+from roarline.config.localization import EvaluateLocalization
 from roarline.config.methods import METHODS
 from roarline.config.models import MODELS
 from roarline.config.published_models import is_weights_path
@@ -24,6 +25,7 @@ from roarline.stages.job import Job
 
 PENDING = "pending"
 _FREE_ARCHITECTURES = ("torchvision:", "timm:")
+_MASKS = ("ground_truth", "constant")  # these maps are masks as they are
 
 
 @dataclass
@@ -95,8 +97,12 @@ def build_plan(experiment: Experiment) -> Plan:
                 local={"root": experiment.data.root},
                 cost=2.0,
             )
+    localization = {
+        method.name: _add_localization(plan, method, dataset, classifier, maps[method.name, "test"])
+        for method in (experiment.methods if experiment.evaluate_localization else [])
+    }
     cells = list(_add_cells(plan, model, dataset, maps)) if experiment.evaluate_roar else []
-    _add_summary(plan, dataset, classifier, maps, scores, cells)
+    _add_summary(plan, dataset, classifier, maps, scores, localization, cells)
     return plan
 
 
@@ -292,6 +298,24 @@ def _add_maps(plan: Plan, method: Method, split: str, dataset: Job, classifier: 
     )
 
 
+def _add_localization(plan: Plan, method: Method, dataset: Job, classifier: Job, maps: Job) -> Job:
+    section = plan.experiment.evaluate_localization or EvaluateLocalization()
+    return _add(
+        plan,
+        "evaluate-localization",
+        f"evaluate-localization {method.name}",
+        {
+            **section.model_dump(mode="json", exclude={"metrics"}),
+            "metrics": section.table_metrics,
+            "sign": _sign(method),
+            "mask": method.mask or ("none" if method.component in _MASKS else "min_max"),
+            "seed": plan.experiment.seed,
+        },
+        {"dataset": dataset, "classifier": classifier, "maps": maps},
+        local={"root": plan.experiment.data.root},
+    )
+
+
 def _add_cells(
     plan: Plan, model: Mapping[str, Any], dataset: Job, maps: Mapping[tuple[str, str], Job]
 ) -> Iterator[Cell]:
@@ -355,6 +379,7 @@ def _add_summary(
     classifier: Job,
     maps: Mapping[tuple[str, str], Job],
     scores: Mapping[str, Job],
+    localization: Mapping[str, Job],
     cells: list[Cell],
 ) -> None:
     experiment = plan.experiment
@@ -368,6 +393,7 @@ def _add_summary(
         for m in experiment.methods
     ]
     score_inputs = {f"scores:{name}": job for name, job in scores.items()}
+    score_inputs |= {f"localization:{name}": job for name, job in localization.items()}
     cell_inputs = {f"cell:{index}": cell.job for index, cell in enumerate(cells)}
     places = {f"cell:{index}": cell.place for index, cell in enumerate(cells)}
     shared = {

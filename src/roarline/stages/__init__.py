@@ -20,6 +20,11 @@ STAGES: dict[str, StageSpec] = {
         "roarline.stages.evaluate_perturbation:run",
         "MoRF, LeRF, SRG, insertion and deletion without retraining",
     ),
+    "evaluate-localization": StageSpec(
+        1,
+        "roarline.stages.evaluate_localization:run",
+        "Pointing games, relevance on objects, boxes, segmentation; complexity of maps",
+    ),
     "aggregate-scores": StageSpec(
         1, "roarline.stages.aggregate_scores:run", "Scores with intervals, differences to random, ranks"
     ),

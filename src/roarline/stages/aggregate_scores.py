@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from roarline.artifacts.features import FEATURES_FILE, FeatureTable, read_features
 from roarline.artifacts.retraining import PREDICTIONS_FILE, read_correct
-from roarline.artifacts.score_table import ScoreTable, read_scores
+from roarline.artifacts.score_table import OK, ScoreTable, read_scores
 from roarline.artifacts.store import Artifact, Writer
 from roarline.artifacts.tables import SCORES_FILE, write_csv, write_parquet
 from roarline.config.component import MetricComponent
 from roarline.config.metrics import with_own_metrics
 from roarline.errors import ArtifactError
+from roarline.evaluation.feature_summary import FeatureColumn, summarise_features
 from roarline.evaluation.summary import MEAN_SETTING, Column, Summary, mean_over_settings, summarise
 from roarline.seeds import derive_seed
 from roarline.stages.job import Context, Job
@@ -24,7 +27,12 @@ STAGE = "aggregate-scores"
 REFERENCE = "(nothing removed)"
 SUMMARY_CSV = "scores.csv"
 _FRACTION = "removed_fraction="
+_POINTS = (_FRACTION, "threshold=")
+_MEANS = (MEAN_SETTING, "mean over thresholds", "mean over classes")
 _RANDOM = "random"
+
+FAMILIES = ("scores", "localization", "grids")
+"""Roles of the inputs that score methods without retraining: of evaluate-perturbation, and of evaluate-localization."""
 
 
 def run(job: Job, context: Context, writer: Writer) -> None:
@@ -43,12 +51,20 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         "resamples": parameters["resamples"],
     }
     rows: list[Summary] = []
-    scored = {name: inputs[f"scores:{name}"] for name in methods if f"scores:{name}" in inputs}
-    total = len(scored) + len(parameters["cells"])
-    if scored:
-        columns, images = score_columns(scored)
-        rows += summarise(columns, images, **settings, seed=derive_seed(parameters["seed"], STAGE, "scores"))
-    context.progress(len(scored), total, "inputs")
+    total, done = len(inputs), 0
+    for family in FAMILIES:
+        scored = {name: inputs[f"{family}:{name}"] for name in methods if f"{family}:{name}" in inputs}
+        seed = derive_seed(parameters["seed"], STAGE, family)
+        with_rows = {name: artifact for name, artifact in scored.items() if SCORES_FILE in artifact.manifest.files}
+        if with_rows:
+            columns, images = score_columns(with_rows)
+            rows += summarise(columns, images, **settings, seed=seed)
+        featured = {name: artifact for name, artifact in scored.items() if FEATURES_FILE in artifact.manifest.files}
+        if featured:
+            features, images = feature_columns(featured)
+            rows += summarise_features(features, images, **settings, seed=seed)
+        done += len(scored)
+        context.progress(done, total, "inputs")
     if parameters["cells"]:
         columns, images = cell_columns(parameters["cells"], inputs)
         rows += summarise(columns, images, **settings, seed=derive_seed(parameters["seed"], STAGE, "retraining"))
@@ -66,16 +82,9 @@ def score_columns(artifacts: Mapping[str, Artifact]) -> tuple[list[Column], Tens
         ArtifactError: A file is damaged, or a method was scored on other rows than the first.
     """
     columns: list[Column] = []
-    first: tuple[str, ScoreTable] | None = None
-    for method, artifact in artifacts.items():
-        table = read_scores(artifact.file(SCORES_FILE))
-        if first is None:
-            first = method, table
-        elif table.sample_ids != first[1].sample_ids or not np.array_equal(table.targets, first[1].targets):
-            raise ArtifactError(
-                f"{artifact.path}: method {method!r} was scored on {len(table.sample_ids)} rows, {first[0]!r} on "
-                f"{len(first[1].sample_ids)} or others; methods can be compared on the same images and targets only"
-            )
+    tables = {method: read_scores(artifact.file(SCORES_FILE)) for method, artifact in artifacts.items()}
+    images = _same_rows(tables, artifacts)
+    for method, table in tables.items():
         found = [
             Column(
                 method,
@@ -87,8 +96,49 @@ def score_columns(artifacts: Mapping[str, Artifact]) -> tuple[list[Column], Tens
             for (metric, setting), column in table.columns.items()
         ]
         columns += [*found, *_means_over_fractions(found)]
-    _, image = np.unique(np.array(first[1].sample_ids if first else [], dtype=str), return_inverse=True)
-    return columns, torch.from_numpy(image)
+    return columns, images
+
+
+def feature_columns(artifacts: Mapping[str, Artifact]) -> tuple[list[FeatureColumn], Tensor]:
+    """The features of all methods, and the image of each row.
+
+    Raises:
+        ArtifactError: A file is damaged, or a method was scored on other rows than the first.
+    """
+    tables = {method: read_features(artifact.file(FEATURES_FILE)) for method, artifact in artifacts.items()}
+    images = _same_rows(tables, artifacts)
+    columns = []
+    for method, table in tables.items():
+        for metric, features in table.metrics.items():
+            reasons = Counter(status for status in features.statuses if status != OK)
+            columns.append(
+                FeatureColumn(
+                    method,
+                    metric,
+                    features.setting,
+                    torch.from_numpy(features.values),
+                    features.statistic,
+                    None if features.groups is None else torch.from_numpy(features.groups),
+                    reason=reasons.most_common(1)[0][0] if reasons else None,
+                )
+            )
+    return columns, images
+
+
+def _same_rows(
+    tables: Mapping[str, ScoreTable] | Mapping[str, FeatureTable], artifacts: Mapping[str, Artifact]
+) -> Tensor:
+    """int64 [M], the image of each row; all methods must have been scored on the same rows."""
+    first = next(iter(tables))
+    ids, targets = tables[first].sample_ids, tables[first].targets
+    for method, table in tables.items():
+        if table.sample_ids != ids or not np.array_equal(table.targets, targets):
+            raise ArtifactError(
+                f"{artifacts[method].path}: method {method!r} was scored on {len(table.sample_ids)} rows, {first!r} on "
+                f"{len(ids)} or others; methods can be compared on the same images and targets only"
+            )
+    _, image = np.unique(np.array(ids, dtype=str), return_inverse=True)
+    return torch.from_numpy(image)
 
 
 def cell_columns(cells: Mapping[str, Mapping[str, Any]], inputs: Mapping[str, Artifact]) -> tuple[list[Column], Tensor]:
@@ -137,11 +187,12 @@ def _means_over_fractions(columns: Sequence[Column]) -> Iterator[Column]:
 
 
 def _ordered(rows: Sequence[Summary], metrics: Sequence[str], methods: Sequence[str]) -> list[Summary]:
-    """By metric as in the table of metrics, then setting (the mean last), then method as in the config."""
+    """By metric as in the table of metrics, then setting (means last), then method as in the config."""
 
-    def key(row: Summary) -> tuple[int, int, float, int]:
-        fraction = float(row.setting.removeprefix(_FRACTION)) if row.setting.startswith(_FRACTION) else 0.0
-        return metrics.index(row.metric), row.setting == MEAN_SETTING, fraction, methods.index(row.method)
+    def key(row: Summary) -> tuple[int, int, float, str, int]:
+        name, _, number = row.setting.partition("=")
+        place = float(number) if f"{name}=" in _POINTS else 0.0
+        return metrics.index(row.metric), row.setting in _MEANS, place, row.setting, methods.index(row.method)
 
     return sorted(rows, key=key)
 

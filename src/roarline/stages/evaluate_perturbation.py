@@ -23,7 +23,6 @@ from roarline.artifacts.score_parts import RowValues, ScoreParts
 from roarline.artifacts.store import Writer
 from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
 from roarline.data.loading import ImageReader, normalise
-from roarline.errors import ArtifactError, DataError, MethodError
 from roarline.evaluation.passes import memory_format, pass_size
 from roarline.evaluation.perturb import AlteredImages, Curve, altered_images, target_outputs
 from roarline.evaluation.perturbation_scores import CurveScores, curves_for, metric_scores
@@ -32,25 +31,11 @@ from roarline.imaging.ranking import rank_pixels
 from roarline.imaging.reduction import apply_sign
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
-from roarline.stages.draws import draw_rows
 from roarline.stages.job import Context, Job, Progress
 from roarline.stages.own_metrics import OwnMetric, find_metrics, measure
+from roarline.stages.scored_rows import Rows, image_size, rows_per_part, rows_to_score
 
 STAGE = "evaluate-perturbation"
-_PART_PX, _PART_ROWS = 2**22, (64, 4096)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows to score: [M] rows of the data set, [M] rows of the maps, [M] sample ids, [M] targets."""
-
-    images: np.ndarray
-    maps: np.ndarray
-    sample_ids: list[str]
-    targets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 @dataclass(frozen=True)
@@ -95,7 +80,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     ):
         check_classes(card, dataset.class_names, dataset.name)
         rows = rows_to_score(dataset, maps, parameters["limit"], parameters["seed"])
-        size = _image_size(dataset, maps)
+        size = image_size(dataset, maps)
         measured = Measured.of(parameters, size[0] * size[1])
         scoring = Scoring(model, card, measured, parameters, _fill_mean(dataset, card), torch.device(context.device))
         columns = len(measured.altered.removals)
@@ -118,42 +103,6 @@ def score_rows(
         done += len(pixels)
         progress(done, len(rows), "rows")
     return parts.read()
-
-
-def rows_to_score(dataset: DatasetFile, maps: MapsFile, limit: int | None, seed: int) -> Rows:
-    """Join the test images with their maps by sample id; ``limit`` images, the same for every method, by a seeded draw.
-
-    Raises:
-        DataError: There is no test image.
-        ArtifactError: An image has no map though all were to have one, or a map no image, or a map's target is no
-            class.
-    """
-    images = dataset.rows("test")
-    if not len(images):
-        raise DataError(f"data set {dataset.name!r} has no test images to evaluate on")
-    unknown = set(maps.sample_ids) - {dataset.sample_ids[row] for row in images}
-    if unknown:
-        raise ArtifactError(
-            f"{maps.path}: {len(unknown)} maps are of no test image, e.g. of sample {min(unknown)!r}; "
-            "these maps belong to another data set or split"
-        )
-    if "limit" in maps.attributes:  # made of some images only, the same for every method
-        mapped = set(maps.sample_ids)
-        images = images[[dataset.sample_ids[row] in mapped for row in images]]
-    images = draw_rows(images, limit, seed, STAGE)
-    ids = [dataset.sample_ids[row] for row in images]
-    groups = maps.rows_for(ids)
-    counts = [len(group) for group in groups]
-    map_rows = np.array([row for group in groups for row in group], dtype=np.int64)
-    targets = maps.targets[map_rows]
-    wrong = np.flatnonzero((targets < 0) | (targets >= dataset.num_classes))
-    if len(wrong):
-        row = int(map_rows[wrong[0]])
-        raise ArtifactError(
-            f"{maps.path}: row {row} has target {int(maps.targets[row])} of {dataset.num_classes} classes"
-        )
-    repeated = [sample_id for sample_id, count in zip(ids, counts, strict=True) for _ in range(count)]
-    return Rows(np.repeat(images, counts), map_rows, repeated, targets)
 
 
 class Scoring:
@@ -271,24 +220,3 @@ def write_scores(
 def _fill_mean(dataset: DatasetFile, card: ClassifierCard) -> list[float]:
     """The training split's mean; where the data set has no training split, the mean that the classifier subtracts."""
     return card.mean if dataset.mean is None else [float(value) for value in dataset.mean]
-
-
-def _image_size(dataset: DatasetFile, maps: MapsFile) -> tuple[int, int]:
-    size = dataset.image_size
-    if size is None:
-        raise DataError(
-            f"images of {dataset.name!r} may differ in size, and a batch needs one size; "
-            "set data.resize_px and data.crop_px"
-        )
-    if maps.shape[-2:] != size:
-        raise MethodError(
-            f"{maps.path}: maps of {maps.shape[-2]}×{maps.shape[-1]} px, images of {size[0]}×{size[1]} px; "
-            "a method must return one value a pixel of its input"
-        )
-    return size
-
-
-def rows_per_part(height: int, width: int) -> int:
-    """Rows of a part, from the image's size."""
-    smallest, largest = _PART_ROWS
-    return min(largest, max(smallest, _PART_PX // (height * width)))

@@ -1,0 +1,85 @@
+"""The section evaluate-localization. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from roarline.config.metrics import METRICS
+from roarline.config.section import Section, Threads
+from roarline.config.wording import suggest
+
+STAGE = "evaluate-localization"
+ON_GRIDS = ("grid_pointing_game", "difull")
+
+
+class EvaluateLocalization(Section):
+    """Do maps lie on the object? And how concentrated are they? Rows without ground truth are rows with a status."""
+
+    metrics: list[str] = Field(
+        [
+            "pointing_game", "content_heatmap", "relevance_mass_accuracy", "relevance_rank_accuracy",
+            "topk_intersection", "pxap", "roc_auc",
+        ],
+        min_length=1,
+        description="names of `roarline list metrics`",
+    )  # fmt: skip
+    ground_truth: Literal["auto", "segmentation", "boxes"] = Field(
+        "auto",
+        description="which pixels are the object's; auto: by segmentation where the data set has one, else boxes",
+    )
+    tolerance_px: float = Field(
+        15.0, ge=0, description="pointing games: a miss by less than this is a hit, in px of the network's input"
+    )
+    draws: int = Field(100, ge=1, description="stochastic_pointing_game: pixels drawn of each map")
+    topk_fraction: float = Field(0.02, gt=0, le=1, description="topk_intersection: highest pixels, of all")
+    threshold_step: float = Field(
+        0.01, gt=0, le=0.5, description="max_box_acc and pxap: thresholds 0, step, 2 · step, … below 1"
+    )
+    binarise: Literal["mean", "area"] = Field(
+        "mean",
+        description="om, le, sm: a mask's pixels are those above its mean; area: the highest, as many as its mean says",
+    )
+    epsilon: float = Field(
+        1e-5, ge=0, lt=1, description="effective_complexity: pixels above this share of the largest magnitude count"
+    )
+    limit: int | None = Field(None, ge=1, description="test images, a draw from the seed; null means all")
+    compat: Literal["corrected", "original"] = Field(
+        "corrected",
+        description="original repeats published code: boxes a pixel too large or too small, holes as boxes, void "
+        "borders as objects, softmax where labels are not exclusive",
+    )
+    threads: Threads = 2
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        known = [name for name, metric in METRICS.items() if metric.stage == STAGE]
+        for name in value:
+            if name not in known:
+                where = (
+                    f"{name!r} is computed by {METRICS[name].stage}" if name in METRICS else f"no metric is {name!r}"
+                )
+                raise ValueError(f"{where}{suggest(name, known)}")
+        if len(set(value)) != len(value):
+            raise ValueError("holds a metric twice")
+        return value
+
+    @property
+    def table_metrics(self) -> list[str]:
+        """The metrics in the order of the table."""
+        return [name for name in METRICS if name in self.metrics]
+
+    @property
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        """Each metric that needs ground truth, and which kinds do."""
+        if self.ground_truth != "auto":
+            kinds: tuple[str, ...] = (self.ground_truth,)
+        else:
+            kinds = ("segmentation", "boxes")
+        return {
+            name: ("boxes",) if "boxes" in METRICS[name].needs else kinds
+            for name in self.metrics
+            if {"boxes", "ground_truth"} & set(METRICS[name].needs)
+        }

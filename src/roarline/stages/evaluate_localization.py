@@ -1,0 +1,252 @@
+"""Stage evaluate-localization: do maps lie on the objects, and how concentrated are they?
+
+Rows, each an (image, target) pair of the test split, are cut into parts of a fixed size; an interrupted run goes on
+after the last whole part. A row without ground truth, or whose map is no mask, is a row with a status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from roarline.artifacts.classifier import ClassifierCard
+from roarline.artifacts.column_parts import ColumnParts, Columns
+from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
+from roarline.artifacts.features import FEATURES_FILE, Features, write_features
+from roarline.artifacts.maps import MAPS_FILE, MapsFile
+from roarline.artifacts.store import Artifact, Writer
+from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
+from roarline.config.metrics import METRICS
+from roarline.data.loading import ImageReader, normalise
+from roarline.errors import DataError
+from roarline.evaluation.passes import memory_format, pass_size
+from roarline.imaging.reduction import apply_sign
+from roarline.models.load import check_classes, load_classifier
+from roarline.seeds import derive_seed
+from roarline.stages.ground_truth import Objects
+from roarline.stages.job import Context, Job
+from roarline.stages.localization_metrics import (
+    FEATURES,
+    OK,
+    Batch,
+    columns_of,
+    features_of,
+    statuses_of,
+    values_of,
+    widths_of,
+)
+from roarline.stages.scored_rows import Rows, image_size, rows_per_part, rows_to_score
+
+STAGE = "evaluate-localization"
+CLASS_MEAN = "mean over classes"
+_POINTING = "pointing_game"
+_LONGEST_STATUS = "U120"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A classifier on its device, for the metrics that ask it."""
+
+    card: ClassifierCard
+    device: torch.device
+    logits_of: Callable[[Tensor], Tensor]
+    format: torch.memory_format
+
+
+def run(job: Job, context: Context, writer: Writer) -> None:
+    """Write ``scores.parquet`` and, where a metric is a function of means, ``features.h5``.
+
+    Raises:
+        ArtifactError: A map is missing, not finite or of an image that the data set doesn't have.
+        DataError: The data set has no test images, or not the ground truth that a metric needs.
+        MethodError: Maps have another size than the images.
+        ModelError: The classifier is for other classes.
+    """
+    parameters, inputs = job.parameters, context.inputs(job)
+    metrics = parameters["metrics"]
+    asks = any("network" in METRICS[metric].needs for metric in metrics)
+    device = torch.device(context.device)
+    with (
+        DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset,
+        MapsFile(inputs["maps"].file(MAPS_FILE)) as maps,
+        ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader,
+    ):
+        network = _network(inputs["classifier"], dataset, device) if asks else None
+        rows = rows_to_score(dataset, maps, parameters["limit"], parameters["seed"])
+        size = image_size(dataset, maps)
+        objects = _objects(dataset, size, parameters)
+        parts = ColumnParts(writer.parts, len(rows), rows_per_part(*size), _shapes(metrics, parameters))
+        done = len(rows) - len(parts.missing_rows)
+        for index in parts.missing:
+            context.progress(done, len(rows), "rows")
+            span = parts.spans[index]
+            images = reader.read(rows.images[span]) if network else None
+            parts.write(index, score_rows(rows, span, maps, dataset, objects, images, network, parameters, device))
+            done += span.stop - span.start
+        context.progress(done, len(rows), "rows")
+    write_scores(writer.out, rows, parts.read(), metrics)
+
+
+def score_rows(
+    rows: Rows,
+    span: slice,
+    maps: MapsFile,
+    dataset: DatasetFile,
+    objects: Objects,
+    images: Tensor | None,
+    network: Network | None,
+    parameters: Mapping[str, Any],
+    device: torch.device,
+) -> Columns:
+    """Every column of some rows."""
+    values = apply_sign(torch.from_numpy(maps.maps(rows.maps[span])).to(device), parameters["sign"])
+    values = values.amax(dim=1) if values.ndim == 4 else values
+    images_at, targets = rows.images[span], rows.targets[span]
+    truth = objects.of(images_at, targets, device)
+    normalised = None
+    if images is not None and network is not None:
+        normalised = normalise(images.to(device), network.card.mean, network.card.std)
+        normalised = normalised.contiguous(memory_format=network.format)
+    pairs = zip(rows.sample_ids[span], targets.tolist(), strict=True)
+    batch = Batch(
+        maps=values,
+        masks=as_masks(values, parameters["mask"]),
+        truth=truth,
+        targets=torch.from_numpy(targets).to(device),
+        seeds=[derive_seed(parameters["seed"], STAGE, "draws", sample_id, target) for sample_id, target in pairs],
+        right=_right(maps.logits[rows.maps[span]], dataset.labels[images_at], targets),
+        settings=parameters,
+        multi_label=dataset.multi_label,
+        images=normalised,
+        logits_of=network.logits_of if network else None,
+    )
+    return _columns(parameters["metrics"], batch)
+
+
+def as_masks(maps_BHW: Tensor, reading: str) -> Tensor:
+    """Maps as masks in [0, 1].
+
+    Args:
+        maps_BHW: Finite.
+        reading: ``min_max``: from lowest to highest value, a constant map to 1: it calls all pixels as relevant as any;
+            ``none``: as they are.
+
+    Returns:
+        [B, H, W]; NaN all over a map that is to be taken as it is and leaves [0, 1].
+    """
+    low, high = maps_BHW.amin(dim=(1, 2), keepdim=True), maps_BHW.amax(dim=(1, 2), keepdim=True)
+    if reading == "none":
+        return torch.where((low >= 0) & (high <= 1), maps_BHW, torch.nan)
+    doubled = maps_BHW.double()  # the span of float32 maps may be more than float32 holds
+    span = (high.double() - low.double()).where(high > low, 1.0)
+    return torch.where(high > low, (doubled - low) / span, 1.0)
+
+
+def write_scores(folder: Path, rows: Rows, columns: Columns, metrics: Sequence[str]) -> None:
+    """Write a row for each metric, setting and row, failures too, and the features."""
+    settings = columns_of(metrics)
+    scored = list(dict.fromkeys(metric for metric, _ in settings))
+    table: dict[str, list[Any]] = {name: [] for name in SCORE_COLUMNS}
+    for place, (metric, setting) in enumerate(settings):
+        statuses = columns["statuses"][:, scored.index(metric)].tolist()
+        values = columns["values"][:, place].tolist()
+        table["sample_id"] += rows.sample_ids
+        table["target"] += rows.targets.tolist()
+        table["metric"] += [metric] * len(rows)
+        table["setting"] += [setting] * len(rows)
+        table["value"] += [value if status == OK else None for value, status in zip(values, statuses, strict=True)]
+        table["status"] += statuses
+    if settings:
+        write_parquet(folder / SCORES_FILE, table)
+    features: dict[str, Features] = {}
+    for metric in metrics:
+        if metric in FEATURES:
+            statuses = columns[f"status of {metric}"].tolist()
+            features[metric] = _features(columns[f"features of {metric}"], statuses, FEATURES[metric][1])
+        elif metric == _POINTING:
+            statuses = columns["statuses"][:, scored.index(metric)].tolist()
+            values = columns["values"][:, [settings.index((metric, ""))]]
+            features[metric] = _features(values, statuses, "mean_value", CLASS_MEAN, rows.targets)
+    if features:
+        write_features(folder / FEATURES_FILE, rows.sample_ids, rows.targets, features)
+
+
+def _features(
+    values: np.ndarray, statuses: list[str], statistic: str, setting: str = "", groups: np.ndarray | None = None
+) -> Features:
+    failed = np.array([status != OK for status in statuses], dtype=bool)
+    return Features(np.where(failed[:, None], np.nan, values), statuses, statistic, setting, groups)
+
+
+def _columns(metrics: Sequence[str], batch: Batch) -> Columns:
+    settings, values = columns_of(metrics), values_of(metrics, batch)
+    scored = list(dict.fromkeys(metric for metric, _ in settings))
+    first = {metric: next(place for place, column in enumerate(settings) if column[0] == metric) for metric in scored}
+    statuses = [statuses_of(metric, batch, values[:, first[metric]]) for metric in scored]
+    columns = {
+        "values": values,
+        "statuses": np.array(statuses, dtype=_LONGEST_STATUS).reshape(len(scored), len(batch.maps)).T,
+    }
+    for metric in metrics:
+        if metric in FEATURES:
+            features = features_of(metric, batch)
+            columns[f"features of {metric}"] = features
+            known = statuses_of(metric, batch, features.sum(axis=1))
+            columns[f"status of {metric}"] = np.array(known, dtype=_LONGEST_STATUS)
+    return columns
+
+
+def _shapes(metrics: Sequence[str], parameters: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    settings = columns_of(metrics)
+    shapes: dict[str, tuple[int, ...]] = {
+        "values": (len(settings),),
+        "statuses": (len({metric for metric, _ in settings}),),
+    }
+    for metric, width in widths_of(metrics, parameters).items():
+        shapes[f"features of {metric}"] = (width,)
+        shapes[f"status of {metric}"] = ()
+    return shapes
+
+
+def _objects(dataset: DatasetFile, size: tuple[int, int], parameters: Mapping[str, Any]) -> Objects:
+    needs = {metric: METRICS[metric].needs for metric in parameters["metrics"]}
+    objects = Objects(dataset, size, parameters["ground_truth"], void_is_object=parameters["compat"] == "original")
+    for metric, needed in needs.items():
+        if "boxes" in needed and dataset.boxes is None:
+            raise DataError(f"{metric} needs boxes, and data set {dataset.name!r} has none; leave the metric out")
+        if "ground_truth" in needed and not dataset.segmented and dataset.boxes is None:
+            raise DataError(
+                f"{metric} needs boxes or segmentation, and data set {dataset.name!r} has neither; leave the metric out"
+            )
+    return objects
+
+
+def _network(artifact: Artifact, dataset: DatasetFile, device: torch.device) -> Network:
+    model, card = load_classifier(artifact)
+    check_classes(card, dataset.class_names, dataset.name)
+    layout = memory_format(card.arch)
+    model = model.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+
+    def logits_of(images_BCHW: Tensor) -> Tensor:
+        at_once = pass_size(images_BCHW.shape[2], images_BCHW.shape[3], device)
+        with torch.inference_mode():
+            passes = [
+                model(images_BCHW[start : start + at_once].contiguous(memory_format=layout))
+                for start in range(0, len(images_BCHW), at_once)
+            ]
+        return torch.cat(passes)
+
+    return Network(card, device, logits_of, layout)
+
+
+def _right(logits_BK: np.ndarray, labels_B: np.ndarray, targets_B: np.ndarray) -> np.ndarray:
+    """bool [B]: the classifier decides for a label that the image has; with several labels, for the target itself."""
+    if labels_B.ndim == 1:
+        return np.asarray(logits_BK.argmax(axis=1) == labels_B)
+    return np.asarray(logits_BK[np.arange(len(targets_B)), targets_B] > 0)

@@ -1,0 +1,98 @@
+"""Where the objects of a data set are, row by row, for evaluations: strictly those of the row's own target.
+
+Shapes: B rows, each an (image, target class) pair, H × W px, G boxes of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from roarline.artifacts.dataset import DatasetFile
+from roarline.errors import DataError
+from roarline.imaging.ground_truth import VOID
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth of some rows.
+
+    Attributes:
+        masks: bool [B, H, W], pixels of the target's objects.
+        valid: bool [B, H, W], pixels that count: not a void border.
+        boxes: [B] arrays int64 [G, 4], x0, y0, x1, y1 in px, inclusive.
+        any_boxes: [B] True where the image has boxes of any class.
+        difficult: [B] True where all of the target's boxes are flagged as difficult.
+    """
+
+    masks: Tensor
+    valid: Tensor
+    boxes: list[np.ndarray]
+    any_boxes: np.ndarray
+    difficult: np.ndarray
+
+
+class Objects:
+    """Looks ground truth up.
+
+    Args:
+        kind: ``segmentation``, ``boxes``, or ``auto``: segmentation where there is one.
+        void_is_object: Count void borders as object, as some published code does.
+
+    Raises:
+        DataError: The data set has no ground truth of that kind.
+    """
+
+    def __init__(
+        self, dataset: DatasetFile, size: tuple[int, int], kind: str = "auto", *, void_is_object: bool = False
+    ) -> None:
+        self.dataset, self.size, self.void_is_object = dataset, size, void_is_object
+        self.by_segmentation = kind == "segmentation" or (kind == "auto" and dataset.segmented)
+        if self.by_segmentation and not dataset.segmented:
+            raise DataError(f"data set {dataset.name!r} has no segmentation; leave ground_truth at auto, or take boxes")
+        if kind == "boxes" and dataset.boxes is None:
+            raise DataError(f"data set {dataset.name!r} has no boxes; leave ground_truth at auto, or take segmentation")
+
+    def of(self, rows: np.ndarray, targets: np.ndarray, device: torch.device) -> Truth:
+        """Ground truth of some rows of the data set and their target classes; empty where there is none."""
+        found = [self._boxes(row, target) for row, target in zip(rows.tolist(), targets.tolist(), strict=True)]
+        boxes = [own for own, _, _ in found]
+        masks, valid = self._segmented(rows, targets) if self.by_segmentation else self._filled(boxes)
+        hard, some = np.array([row[1] for row in found], dtype=bool), np.array([row[2] for row in found], dtype=bool)
+        return Truth(masks.to(device), valid.to(device), boxes, some, hard)
+
+    def _segmented(self, rows: np.ndarray, targets: np.ndarray) -> tuple[Tensor, Tensor]:
+        labels = torch.from_numpy(self.dataset.class_masks(rows, targets))
+        void = labels == VOID
+        if self.void_is_object:
+            known = ~void.all(dim=2).all(dim=1)[:, None, None]
+            return ((labels == 1) | void) & known, torch.ones_like(void)
+        return labels == 1, ~void
+
+    def _filled(self, boxes: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        masks = torch.zeros(len(boxes), *self.size, dtype=torch.bool)
+        for mask, own in zip(masks, boxes, strict=True):
+            for x0, y0, x1, y1 in own.tolist():
+                mask[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] = True
+        return masks, torch.ones_like(masks)
+
+    def _boxes(self, row: int, target: int) -> tuple[np.ndarray, bool, bool]:
+        """Boxes of the target, whether all of them are difficult, whether the image has any box."""
+        boxes, flags = self._sorted
+        span = slice(*np.searchsorted(boxes[:, 0], [row, row + 1]).tolist())
+        own = boxes[span, 1] == target
+        hard = flags[span][own]
+        return boxes[span][own][:, 2:6], bool(len(hard) and hard.all()), bool(span.stop > span.start)
+
+    @cached_property
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        boxes, flags = self.dataset.boxes, self.dataset.box_difficult
+        if boxes is None:
+            return np.empty((0, 6), dtype=np.int64), np.empty(0, dtype=bool)
+        order = np.argsort(boxes[:, 0], kind="stable")
+        return boxes[order], np.zeros(len(boxes), dtype=bool) if flags is None else np.asarray(flags, dtype=bool)[order]
