@@ -32,6 +32,11 @@ _ARGUMENTS = {
     "hardtanh": ("input", "min_val", "max_val"),
 }
 RELUS = frozenset({"relu", "relu6"})
+QUERIES = frozenset({
+    "dim", "element_size", "get_device", "is_complex", "is_contiguous", "is_floating_point", "len", "ndimension",
+    "nelement", "numel", "size", "stride",
+})  # fmt: skip
+"""What a network may ask of a tensor without using its values."""
 RESHAPES = frozenset({
     "alpha_dropout", "channel_shuffle", "chunk", "clone", "contiguous", "cpu", "double", "dropout", "dropout1d",
     "dropout2d", "dropout3d", "expand", "feature_alpha_dropout", "flatten", "flip", "float", "getitem", "identity",

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from roarline.attribution import lrp_rules
-from roarline.attribution.intercept import RESHAPES, Call, Interception, carry, refuse_closed_networks
+from roarline.attribution.intercept import QUERIES, RESHAPES, Call, Interception, carry, refuse_closed_networks
 from roarline.attribution.passes import choose_targets
 from roarline.errors import MethodError
 
@@ -104,7 +104,7 @@ def lrp(
 
 @dataclass(frozen=True)
 class _Pending:
-    """A layer whose result nobody has used yet: batch normalisation may still be folded into it."""
+    """A layer whose result nobody has used yet: batch normalisation may be folded into it, its activation follow."""
 
     layer: lrp_rules.Layer
     is_convolution: bool
@@ -136,8 +136,18 @@ class _Relevance(Interception):
             self._pending.clear()
 
     def handle(self, call: Call) -> Any:
-        if call.name == "batch_norm" and call.input in self._pending:
-            return self._fold(call, self._pending[call.input])
+        if call.name in QUERIES:
+            return call()
+        pending: _Pending | None = None
+        if isinstance(call.input, Tensor) and call.input in self._pending:
+            pending = self._pending[call.input]
+        if pending is not None and call.name == "batch_norm":
+            return self._fold(call, pending)
+        if pending is not None and (call.name == "relu" or call.name in _THROUGH):
+            result = self._activate(call, pending)
+            if call.is_relu():
+                self._positive[result] = True
+            return result
         waiting = [tensor for tensor in call.tensors() if tensor in self._pending]
         if waiting:
             for tensor in waiting:
@@ -163,7 +173,7 @@ class _Relevance(Interception):
             return self._of_image(call)
         if call.name == "batch_norm":
             y: Tensor = call()
-            return lrp_rules.epsilon(y, self._epsilon)
+            return lrp_rules.epsilon(y, y, self._epsilon)
         if call.name in _GATES:
             return call().detach()
         if call.name in _PLAIN or call.is_linear():
@@ -196,7 +206,7 @@ class _Relevance(Interception):
             return result
 
         y: Tensor = call()
-        layer = lrp_rules.Layer(x, weight, linear_part, y, x in self._positive)
+        layer = lrp_rules.Layer(x, weight, linear_part, y, y, x in self._positive)
         self._pending[y] = _Pending(layer, call.name == "conv2d", x in self._image)
         return y
 
@@ -206,7 +216,14 @@ class _Relevance(Interception):
         if named.get("weight") is not None:
             scale = scale * named["weight"]
         weight = pending.layer.weight * scale.reshape(-1, *[1] * (pending.layer.weight.ndim - 1))
-        return self._apply(replace(pending, layer=replace(pending.layer, weight=weight, y=y)))
+        self._pending[y] = replace(pending, layer=replace(pending.layer, weight=weight, z=y, y=y))
+        folded: Tensor = y
+        return folded
+
+    def _activate(self, call: Call, pending: _Pending) -> Tensor:
+        with torch.no_grad():
+            y: Tensor = call()
+        return self._apply(replace(pending, layer=replace(pending.layer, y=y, relu=call.is_relu())))
 
     def _settled(self, y: Tensor) -> Tensor:
         """The result of a layer that no batch normalisation follows."""
@@ -221,4 +238,4 @@ class _Relevance(Interception):
             return self._first(pending.layer)
         if self._alpha_beta is not None and pending.is_convolution:
             return lrp_rules.alpha_beta(pending.layer, *self._alpha_beta, self._epsilon)
-        return lrp_rules.epsilon(pending.layer.y, self._epsilon)
+        return lrp_rules.epsilon(pending.layer.z, pending.layer.y, self._epsilon, relu=pending.layer.relu)

@@ -1,7 +1,7 @@
-"""Rules of layer-wise relevance propagation for one layer with weights: y = W x + b.
+"""Rules of layer-wise relevance propagation for one layer with weights and the activation behind it: y = f(W x + b).
 
 Signals are ρ = R / a, relevance divided by activation (see ``lrp``): a rule takes ρ at y and gives ρ at x. Those of
-first layers give R itself.
+first layers give R itself. Activations pass on relevance unchanged.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from roarline.attribution.intercept import carry
 
+_TINY = 1e-30
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -22,30 +24,44 @@ class Layer:
     Attributes:
         x: Its input, in the graph.
         linear_part: From inputs and weights to W x, without bias.
-        y: Its result with bias, in the graph.
+        z: W x + b, in the graph.
+        y: What comes behind the activation; z where there is none.
         positive: No value of x is below 0.
+        relu: The activation is 0 below 0.
     """
 
     x: Tensor
     weight: Tensor
     linear_part: Callable[[Tensor, Tensor], Tensor]
+    z: Tensor
     y: Tensor
     positive: bool
+    relu: bool = False
 
 
-def epsilon(y: Tensor, stabiliser: float) -> Tensor:
-    """LRP-ε: R_i = Σ_j x_i w_ij / (y_j + ε sign y_j) R_j, hence ρ_i = Σ_j w_ij ρ_j |y_j| / (|y_j| + ε).
+def epsilon(z: Tensor, y: Tensor, stabiliser: float, *, relu: bool = False) -> Tensor:
+    """LRP-ε: R_i = Σ_j x_i w_ij / (z_j + ε sign z_j) R_j, hence ρ_i = Σ_j w_ij ρ_j y_j / (z_j + ε sign z_j).
 
     Args:
-        y: The layer's result; its own backward pass does the rest.
+        z: The linear layer's result, whose own backward pass does the rest.
+        y: What comes behind its activation, or z.
+        relu: The activation is 0 below 0.
     """
-    if stabiliser == 0:
-        return y
 
-    def back(signal: Tensor, y: Tensor) -> tuple[Tensor]:
-        return (torch.addcdiv(signal, signal, y.abs().add_(stabiliser), value=-stabiliser),)
+    def of_linear(signal: Tensor, z: Tensor) -> tuple[Tensor]:
+        return (torch.addcdiv(signal, signal, z.abs().add_(stabiliser), value=-stabiliser),)
 
-    return carry(y, [y], [y], back)
+    def of_relu(signal: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor]:
+        share = z.clamp(min=0).add_(stabiliser or _TINY)
+        return (torch.div(y, share, out=share).mul_(signal),)
+
+    def of_any(signal: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor]:
+        share = z.abs().add_(stabiliser or _TINY).copysign_(z)
+        return (torch.div(y, share, out=share).mul_(signal),)
+
+    if y is not z:
+        return carry(y, [z], [y, z], of_relu if relu else of_any)
+    return carry(y, [z], [z], of_linear) if stabiliser else z
 
 
 def alpha_beta(layer: Layer, alpha: float, beta: float, stabiliser: float) -> Tensor:
@@ -60,11 +76,12 @@ def alpha_beta(layer: Layer, alpha: float, beta: float, stabiliser: float) -> Te
             carriers.append(layer.linear_part(above, of_positive) + layer.linear_part(below, of_negative))
 
     def back(signal: Tensor, y: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
-        relevance = signal * y
-        signals = [alpha * relevance / (parts[0] + stabiliser)]
-        if beta:
-            signals.append(-beta * relevance / (parts[1] - stabiliser))
-        return tuple(signals)
+        share = parts[0] + (stabiliser or _TINY)
+        excited = torch.div(y, share, out=share).mul_(signal)
+        if not beta:
+            return (excited,)
+        share = parts[1] - (stabiliser or _TINY)
+        return excited.mul_(alpha), torch.div(y, share, out=share).mul_(signal).mul_(-beta)
 
     return carry(layer.y, carriers, [layer.y, *carriers], back)
 
@@ -107,11 +124,7 @@ def weighted(carrier: Tensor, value: Tensor) -> Tensor:
 
 def unchanged(y: Tensor, x: Tensor) -> Tensor:
     """An activation with f(0) = 0 that passes relevance on as it is: ρ_x = ρ_y y / x."""
-
-    def back(signal: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor]:
-        return (torch.where(x == 0, 0, signal * (y / x)),)
-
-    return carry(y, [x], [y, x], back)
+    return epsilon(x, y, 0.0)
 
 
 def _by_weights(layer: Layer, weight: Tensor) -> Tensor:
