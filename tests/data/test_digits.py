@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from roarline.config.datasets import DigitsParams
+from roarline.config.dataset_params import DigitsParams
 from roarline.data.digits import read
 from roarline.data.raw import RawDataset
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from roarline.config.component import NoParams
+from roarline.config.dataset_params import ImageFolderParams
 from roarline.data.image_folder import read
 from roarline.data.raw import RawDataset
 from roarline.errors import DataError
@@ -14,7 +14,7 @@ from tests.data.builders import tree, write_folder, write_tar
 
 
 def _read(root: Path) -> RawDataset:
-    raw = read(root, NoParams(), 0)
+    raw = read(root, ImageFolderParams(), 0)
     raw.check()
     return raw
 
@@ -88,4 +88,4 @@ def test_images_outside_class_folders_are_named(tmp_path: Path) -> None:
 
 def test_a_missing_root_setting_is_said() -> None:
     with pytest.raises(DataError, match=r"set data\.root to a folder or tar with train/<class>/<image>"):
-        read(None, NoParams(), 0)
+        read(None, ImageFolderParams(), 0)

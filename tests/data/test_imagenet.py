@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from roarline.config.component import NoParams
+from roarline.config.dataset_params import ImageFolderParams, ImageNetParams
 from roarline.data.image_folder import read as read_image_folder
 from roarline.data.imagenet import read
 from roarline.data.raw import RawDataset
@@ -20,7 +20,7 @@ FILES = {"val/n03/a.jpg": b"", "val/n01/b.jpg": b"", "train/n02/c.jpg": b"", "te
 
 
 def _read(root: Path) -> RawDataset:
-    raw = read(root, NoParams(), 0)
+    raw = read(root, ImageNetParams(), 0)
     raw.check()
     return raw
 
@@ -84,4 +84,4 @@ def test_the_sample_images_keep_their_numbers_among_the_thousand() -> None:
         == 2
     )
     assert len(set(raw.labels.tolist())) == 500
-    assert set(read_image_folder(SAMPLES, NoParams(), 0).labels.tolist()) == set(range(500))
+    assert set(read_image_folder(SAMPLES, ImageFolderParams(), 0).labels.tolist()) == set(range(500))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roarline.config.component import NoParams
+from roarline.config.dataset_params import ImageFolderParams
 from roarline.data.decoding import decode, to_array
 from roarline.data.image_folder import read
 from roarline.data.pixels import PixelStream
@@ -30,7 +30,7 @@ def _images(raw: RawDataset, root: Path | None, rows: np.ndarray, **settings: in
 def test_every_source_gives_the_pixels_that_were_asked_for(tmp_path: Path, kind: str, threads: int) -> None:
     files = tree(count=20)
     root = write_folder(tmp_path / "x", files) if kind == "folder" else write_tar(tmp_path / "x.tar", files, kind)
-    raw = read(root, NoParams(), 0)
+    raw = read(root, ImageFolderParams(), 0)
     rows = np.asarray([3, 4, 41, 70, 79])
     found = _images(raw, root, rows, threads=threads)
     assert sorted(found) == rows.tolist()
@@ -56,7 +56,7 @@ def test_every_unusable_image_is_named_in_one_go(tmp_path: Path) -> None:
     files["train/cat/1.png"] = files["train/cat/1.png"][:60]
     files["train/dog/2.png"] = b""
     root = write_folder(tmp_path, files)
-    raw = read(root, NoParams(), 0)
+    raw = read(root, ImageFolderParams(), 0)
     (root / "test/cat/0.png").unlink()
     with pytest.raises(DataError) as caught:
         _images(raw, root, np.arange(len(raw)))
@@ -70,13 +70,13 @@ def test_every_unusable_image_is_named_in_one_go(tmp_path: Path) -> None:
 def test_after_ten_unusable_images_it_stops(tmp_path: Path) -> None:
     root = write_tar(tmp_path / "x.tar", dict.fromkeys(tree(count=8), b"no image"))
     with pytest.raises(DataError, match="10 images can't be used; perhaps there are more") as caught:
-        _images(read(root, NoParams(), 0), root, np.arange(32))
+        _images(read(root, ImageFolderParams(), 0), root, np.arange(32))
     assert len(str(caught.value).splitlines()) == 11
 
 
 def test_images_of_two_sizes_say_what_to_set(tmp_path: Path) -> None:
     root = write_folder(tmp_path, {**tree(count=2), "test/dog/9.png": encoded(0, (9, 8))})
-    raw = read(root, NoParams(), 0)
+    raw = read(root, ImageFolderParams(), 0)
     with pytest.raises(
         DataError, match=r"9\.png: 9×8 px, where others have 8×8; set data\.resize_px and data\.crop_px"
     ):
@@ -87,7 +87,7 @@ def test_images_of_two_sizes_say_what_to_set(tmp_path: Path) -> None:
 def test_a_member_that_went_missing_is_named(tmp_path: Path) -> None:
     files = tree(count=2)
     root = write_tar(tmp_path / "x.tar.gz", files, "w:gz")
-    raw = read(root, NoParams(), 0)
+    raw = read(root, ImageFolderParams(), 0)
     del files["train/dog/1.png"]
     write_tar(root, files, "w:gz")
     with pytest.raises(DataError, match=r"x\.tar\.gz:train/dog/1\.png: no longer there"):

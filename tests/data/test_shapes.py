@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import f_oneway
 
-from roarline.config.datasets import ShapesParams
+from roarline.config.dataset_params import ShapesParams
 from roarline.data.shapes import SHAPES, VISIBLE_SHARE, Drawing, read
 from roarline.errors import DataError
 

@@ -130,7 +130,7 @@ class DatasetComponent(Component):
     """A data set.
 
     Args:
-        ground_truth: What beside labels it knows, e.g. ``("boxes", "segmentation")``.
+        ground_truth: What beside labels it may know, of ``boxes`` and ``segmentation``; see ``known``.
         embedded: True where no raw files are needed.
         fingerprint: ``module:function`` (torch-free) from (root, params) to a string that identifies the
             raw data, or None where the raw data is missing.
@@ -141,6 +141,11 @@ class DatasetComponent(Component):
     obtain: str = ""
     embedded: bool = False
     ground_truth: tuple[str, ...] = ()
+
+    def known(self, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The ground truth that it has under these parameters: without a kind whose parameter of that name is null."""
+        given = {name: field.default for name, field in self.params.model_fields.items()} | dict(params)
+        return tuple(kind for kind in self.ground_truth if given.get(kind, kind) is not None)
 
 
 @dataclass(frozen=True)

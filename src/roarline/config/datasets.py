@@ -5,33 +5,19 @@ To add a data set: write one file in ``roarline/data/`` and one line in ``DATASE
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
-
-from roarline.config.component import DatasetComponent, NoParams, Params
-
-
-class DigitsParams(Params):
-    """scikit-learn's 1,797 handwritten digits of 8×8 px."""
-
-    test_fraction: float = Field(0.25, gt=0, lt=1, description="share held out for testing, stratified, from the seed")
-
-
-class ShapesParams(Params):
-    """Coloured shapes on a textured background, drawn from the seed, with exact boxes and segmentation."""
-
-    size_px: int = Field(32, ge=16, le=1024, description="side of the square image")
-    train: int = Field(2000, ge=1, description="images in the training and validation splits together")
-    test: int = Field(500, ge=1, description="images in the test split")
-    min_shapes: int = Field(1, ge=1, description="fewest shapes an image")
-    max_shapes: int = Field(3, ge=1, description="most shapes an image; 1 makes the data set single-label")
-    noise: float = Field(0.08, ge=0, le=0.5, description="strength of waves and of grain, of the value range")
-
-    @model_validator(mode="after")
-    def _fewest_below_most(self) -> ShapesParams:
-        if self.min_shapes > self.max_shapes:
-            raise ValueError(f"min_shapes {self.min_shapes} is above max_shapes {self.max_shapes}")
-        return self
-
+from roarline.config.component import DatasetComponent, NoParams
+from roarline.config.dataset_params import (
+    CocoParams,
+    CubParams,
+    DigitsParams,
+    ImageFolderParams,
+    ImageNetParams,
+    ListedFolderParams,
+    PetParams,
+    ShapesParams,
+    VocParams,
+    WsolParams,
+)
 
 _DATA = "roarline.data"
 
@@ -55,10 +41,11 @@ DATASETS: dict[str, DatasetComponent] = {
     ),
     "image_folder": DatasetComponent(
         f"{_DATA}.image_folder:read",
-        NoParams,
-        "train[/val]/test folders of class folders, or a tar of such",
+        ImageFolderParams,
+        "train[/val]/test folders of class folders, or a tar of such, perhaps with a table of boxes",
         "",
         fingerprint=f"{_DATA}.fingerprint:folder_or_tar",
+        ground_truth=("boxes",),
     ),
     "cifar10": DatasetComponent(
         f"{_DATA}.cifar:read_cifar10",
@@ -78,9 +65,65 @@ DATASETS: dict[str, DatasetComponent] = {
     ),
     "imagenet": DatasetComponent(
         f"{_DATA}.imagenet:read",
-        NoParams,
-        "ILSVRC-2012 in the usual train/val layout of wnid folders",
+        ImageNetParams,
+        "ILSVRC-2012 in wnid folders or as published, with its XMLs or a table of boxes",
         "Russakovsky et al. 2015, arXiv 1409.0575",
         fingerprint=f"{_DATA}.fingerprint:imagenet",
+        ground_truth=("boxes",),
+    ),
+    "voc": DatasetComponent(
+        f"{_DATA}.voc:read",
+        VocParams,
+        "PASCAL VOC 2007 or 2012, multi-label, with difficult flags",
+        "Everingham et al. 2010, IJCV 88",
+        fingerprint=f"{_DATA}.fingerprint:annotated",
+        ground_truth=("boxes", "segmentation"),
+    ),
+    "coco": DatasetComponent(
+        f"{_DATA}.coco:read",
+        CocoParams,
+        "MS COCO 2014 or 2017, multi-label",
+        "Lin et al. 2014, arXiv 1405.0312",
+        fingerprint=f"{_DATA}.fingerprint:coco",
+        ground_truth=("boxes", "segmentation"),
+    ),
+    "cub": DatasetComponent(
+        f"{_DATA}.cub:read",
+        CubParams,
+        "Caltech-UCSD Birds-200-2011, one box an image, masks where they lie beside it",
+        "Wah et al. 2011, Caltech CNS-TR-2011-001",
+        fingerprint=f"{_DATA}.fingerprint:annotated",
+        ground_truth=("boxes", "segmentation"),
+    ),
+    "pet": DatasetComponent(
+        f"{_DATA}.pet:read",
+        PetParams,
+        "Oxford-IIIT Pet, 37 breeds, with trimaps and head boxes",
+        "Parkhi et al. 2012, CVPR",
+        fingerprint=f"{_DATA}.fingerprint:annotated",
+        ground_truth=("boxes", "segmentation"),
+    ),
+    "food101": DatasetComponent(
+        f"{_DATA}.food101:read",
+        NoParams,
+        "Food-101, 101 dishes",
+        "Bossard et al. 2014, ECCV",
+        fingerprint=f"{_DATA}.fingerprint:annotated",
+    ),
+    "listed_folder": DatasetComponent(
+        f"{_DATA}.listed_folder:read",
+        ListedFolderParams,
+        "Class folders with lists of splits, as Birdsnap has them, perhaps with boxes",
+        "Berg et al. 2014, CVPR (Birdsnap)",
+        fingerprint=f"{_DATA}.fingerprint:annotated",
+        ground_truth=("boxes",),
+    ),
+    "wsol": DatasetComponent(
+        f"{_DATA}.wsol:read",
+        WsolParams,
+        "Any image folder with wsolevaluation's metadata (OpenImages), boxes or masks",
+        "Choe et al. 2020, arXiv 2001.07437",
+        fingerprint=f"{_DATA}.fingerprint:annotated",
+        ground_truth=("boxes", "segmentation"),
     ),
 }

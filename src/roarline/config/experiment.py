@@ -386,7 +386,7 @@ class Experiment(BaseModel):
     def _baselines(self) -> list[Baseline]:
         every: list[Baseline] = ["sobel", "centre_gaussian", "constant", "random"]
         dataset = DATASETS.get(self.data.dataset)
-        if dataset is not None and {"boxes", "segmentation"} & set(dataset.ground_truth):
+        if dataset is not None and dataset.known(self.data.params):
             every.insert(0, "ground_truth")
         return every
 

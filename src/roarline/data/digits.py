@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from roarline.config.datasets import DigitsParams
+from roarline.config.dataset_params import DigitsParams
 from roarline.data.raw import RawDataset
 from roarline.data.splits import draw_share
 from roarline.seeds import derive_seed

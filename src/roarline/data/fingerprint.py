@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from roarline.artifacts.files import file_sha256
+from roarline.config.dataset_params import CocoParams
 from roarline.data.cifar_files import CIFAR10, CIFAR100, CifarFiles, find
 from roarline.data.listing import is_class_table, is_image, scan_folder
+from roarline.data.raw import RawFile
+from roarline.data.root_files import is_annotation
 
 # Folders up to this are read whole at every start, in well under a second.
 _READ_FILES = 20_000
@@ -35,24 +38,50 @@ def drawn(root: str | None, params: Mapping[str, Any]) -> str:
 
 
 def folder_or_tar(root: str | None, params: Mapping[str, Any]) -> str | None:
-    """SHA-256 of a tar; of a folder that over the paths and contents of its images and class tables.
+    """SHA-256 of a tar; of a folder that over the paths and contents of its images, class tables and boxes.
 
     Differs: of a folder too large to be read at every start, images count with their sizes instead of their contents.
     """
+    boxes = str(params.get("boxes") or "").strip("/")
+
+    def told(path: str) -> bool:
+        return is_class_table(path) or bool(boxes and f"/{boxes}" in f"/{path}" and is_annotation(path))
+
+    return _files(root, told)
+
+
+def annotated(root: str | None, params: Mapping[str, Any]) -> str | None:
+    """As ``folder_or_tar``, over images, XML, JSON, text and tables."""
+    return _files(root, is_annotation)
+
+
+def coco(root: str | None, params: Mapping[str, Any]) -> str | None:
+    """As ``folder_or_tar``, over images and the annotation files that the parameters name."""
+    names = set(CocoParams.model_validate(params).annotation_files.values())
+    return _files(root, lambda path: path.rpartition("/")[2] in names)
+
+
+def _files(root: str | None, told: Callable[[str], bool]) -> str | None:
+    """Over images and annotations (``told``); each of the two counts by content where it isn't too large."""
     if root is None:
         return None
     path = Path(root)
     if path.is_file():
         return f"sha256:{file_sha256(path)}"
-    entries = sorted(scan_folder(path)) if path.is_dir() else []
+    entries = sorted(scan_folder(path, lambda name: is_image(name) or told(name))) if path.is_dir() else []
     if not any(is_image(entry.path) for entry in entries):
         return None
-    whole = len(entries) <= _READ_FILES and sum(entry.size for entry in entries) <= _READ_BYTES
+    whole = _is_small(entries)
+    read = whole or _is_small([entry for entry in entries if told(entry.path)])
     digest = hashlib.sha256()
     for entry in entries:
-        said = file_sha256(path / entry.path) if whole or is_class_table(entry.path) else str(entry.size)
+        said = file_sha256(path / entry.path) if whole or (read and told(entry.path)) else str(entry.size)
         digest.update(f"{entry.path}\0{said}\0".encode("utf-8", "surrogateescape"))
     return f"{'contents' if whole else 'listing'}:{digest.hexdigest()}"
+
+
+def _is_small(entries: Sequence[RawFile]) -> bool:
+    return len(entries) <= _READ_FILES and sum(entry.size for entry in entries) <= _READ_BYTES
 
 
 def any_files(root: str | None) -> str | None:

@@ -1,6 +1,7 @@
 """The data set ``image_folder``: train[/val]/test folders of class folders, or a tar of such.
 
-A tar may be plain (its images can be indexed) or compressed with gzip, xz or bzip2 (they must be packed).
+A tar may be plain (its images can be indexed) or compressed with gzip, xz or bzip2 (they must be packed). A table of
+object boxes may lie beside the split folders (``data/boxes.py`` says its columns).
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from roarline.artifacts.dataset import SPLITS
-from roarline.config.component import NoParams
+from roarline.config.dataset_params import ImageFolderParams
+from roarline.data.boxes import BoxList, read_box_table
 from roarline.data.listing import list_images
 from roarline.data.raw import RawDataset, RawFile
+from roarline.data.root_files import RootFiles
 from roarline.errors import DataError
 
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -34,8 +37,8 @@ class ClassFile:
     file: RawFile
 
 
-def read(root: Path | None, params: NoParams, seed: int) -> RawDataset:
-    """List the images; classes are numbered in alphabetical order.
+def read(root: Path | None, params: ImageFolderParams, seed: int) -> RawDataset:
+    """List the images; classes are numbered in alphabetical order, and boxes are of their image's class.
 
     Where there is ``val`` but no ``test``, ``val`` is the test split, and prepare-data draws a validation split from
     ``train``. Without ``train`` the data set can test a classifier, not train one. Class folders may have folders in
@@ -53,20 +56,56 @@ def read(root: Path | None, params: NoParams, seed: int) -> RawDataset:
     _check_classes(root, files, class_names, folders)
     number = {name: index for index, name in enumerate(class_names)}
     order = sorted(files, key=lambda file: SPLITS.index(splits[file.folder]))
+    ids = [file.sample_id for file in order]
+    labels = np.asarray([number[file.class_name] for file in order], dtype=np.int64)
+    boxes, sizes = boxes_of_table(root, params.boxes, ids, labels) if params.boxes else (None, None)
     return RawDataset(
         name="image_folder",
         class_names=class_names,
-        sample_ids=[file.sample_id for file in order],
+        sample_ids=ids,
         splits=[splits[file.folder] for file in order],
-        labels=np.asarray([number[file.class_name] for file in order], dtype=np.int64),
+        labels=labels,
         files=[file.file for file in order],
+        boxes=boxes.boxes() if boxes else None,
+        box_difficult=boxes.flags() if boxes else None,
+        box_image_sizes=sizes,
     )
+
+
+def boxes_of_table(root: Path, table: str, sample_ids: Sequence[str], labels: np.ndarray) -> tuple[BoxList, np.ndarray]:
+    """Boxes of a table whose lines name images by sample id, or by split folder and the path below it.
+
+    Returns:
+        The boxes, and H, W of the images that they were drawn on (0 where the table doesn't say it) [N, 2].
+
+    Raises:
+        DataError: There is no such table, it is damaged, or it names images that aren't there.
+    """
+    files = RootFiles(root, "boxes", f"a table of boxes, {table}", lambda path: path.endswith(f"{table.lstrip('/')}"))
+    path = f"{files.above(table)}{table}"
+    row_of = {sample_id: row for row, sample_id in enumerate(sample_ids)}
+    boxes, sizes, unknown = BoxList(), np.zeros((len(sample_ids), 2), dtype=np.int64), []
+    for line in read_box_table(files.text(path), files.where(path)):
+        name = f"{line.split}/{line.file}" if line.split else line.file
+        row = row_of.get(name)
+        if row is None:
+            unknown.append(name)
+        else:
+            sizes[row] = line.size
+            boxes.add(row, int(labels[row]), line.box, line.difficult)
+    if unknown:
+        raise DataError(
+            f"{files.where(path)}: {len(unknown)} lines name images that are not there: "
+            f"{', '.join(unknown[:_MOST_NAMED])}; expected <split folder>/<class>/<image>, or that in two columns, "
+            "split and file"
+        )
+    return boxes, sizes
 
 
 def by_class(
     root: Path, files: Sequence[RawFile], split_folders: Mapping[str, str]
 ) -> tuple[list[ClassFile], list[str]]:
-    """Read split and class from paths; one folder around the split folders is looked through.
+    """Read split and class from paths; folders around the split folders are looked through, if nothing else is there.
 
     Returns:
         The images in split folders, in the order of ``files``; the names of other folders that have images in them.
@@ -75,8 +114,7 @@ def by_class(
         DataError: An image lies in a split folder but in no class folder.
     """
     parts = [file.path.split("/") for file in files]
-    tops = {part[0] for part in parts if len(part) > 1}
-    depth = 1 if len(tops) == 1 and not tops & set(split_folders) else 0
+    depth = _depth(parts, split_folders)
     found, others, loose = [], set(), []
     for file, part in zip(files, parts, strict=True):
         below = part[depth:]
@@ -90,6 +128,16 @@ def by_class(
         named = ", ".join(loose[:_MOST_NAMED])
         raise DataError(f"{root}: {len(loose)} images lie in no class folder: {named}; expected {_EXPECTED}")
     return found, sorted(others)
+
+
+def _depth(parts: Sequence[Sequence[str]], split_folders: Mapping[str, str]) -> int:
+    """How many folders lie around the split folders."""
+    depth = 0
+    while True:
+        tops = {part[depth] for part in parts if len(part) > depth + 1}
+        if len(tops) != 1 or tops & set(split_folders) or any(len(part) == depth + 1 for part in parts):
+            return depth
+        depth += 1
 
 
 def _splits_of(root: Path, folders: Sequence[str], others: Sequence[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def list_images(root: Path) -> Listing:
         entries = scan_folder(root)
         tables = {entry.path: _read(root / entry.path) for entry in entries if is_class_table(entry.path)}
     elif root.is_file():
-        entries = [entry for entry in list_members(root) if _is_seen(entry.path)]
+        entries = [entry for entry in list_members(root) if is_seen(entry.path)]
         names = {entry.path for entry in entries if is_class_table(entry.path)}
         tables = read_members(root, names)
     else:
@@ -52,8 +52,23 @@ def list_images(root: Path) -> Listing:
     return Listing(sorted(files, key=lambda entry: natural(entry.path)), tables)
 
 
-def scan_folder(root: Path) -> list[RawFile]:
-    """Every image and class table below a folder, in no order; two system calls a file at most."""
+def is_image(path: str) -> bool:
+    """True where the suffix is one of ``IMAGE_SUFFIXES``, in any case."""
+    return path.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_class_table(path: str) -> bool:
+    """True for a class table on the uppermost level or the one below."""
+    return path.count("/") <= 1 and path.rpartition("/")[2] in CLASS_TABLES
+
+
+def is_image_or_table(path: str) -> bool:
+    """True for images and class tables."""
+    return is_image(path) or is_class_table(path)
+
+
+def scan_folder(root: Path, wanted: Callable[[str], bool] = is_image_or_table) -> list[RawFile]:
+    """Every file below a folder that is wanted by its path, in no order; two system calls a file at most."""
     found: list[RawFile] = []
     folders: list[tuple[str, str, frozenset[tuple[int, int]]]] = [(str(root), "", frozenset())]
     while folders:
@@ -70,21 +85,11 @@ def scan_folder(root: Path) -> list[RawFile]:
                     path = prefix + entry.name
                     if entry.is_dir():
                         folders.append((entry.path, f"{path}/", above | {here}))
-                    elif (is_image(path) or is_class_table(path)) and entry.is_file():
+                    elif wanted(path) and entry.is_file():
                         found.append(RawFile(path, OWN_FILE, entry.stat().st_size))
         except OSError as error:
             raise DataError(f"{error.filename or folder}: can't be read ({error.strerror})") from error
     return found
-
-
-def is_image(path: str) -> bool:
-    """True where the suffix is one of ``IMAGE_SUFFIXES``, in any case."""
-    return path.lower().endswith(IMAGE_SUFFIXES)
-
-
-def is_class_table(path: str) -> bool:
-    """True for a class table on the uppermost level or the one below."""
-    return path.count("/") <= 1 and path.rpartition("/")[2] in CLASS_TABLES
 
 
 def natural(path: str) -> tuple[list[tuple[str, int]], str]:
@@ -94,7 +99,8 @@ def natural(path: str) -> tuple[list[tuple[str, int]], str]:
     return [*zip(words, [*numbers, -1], strict=True)], path
 
 
-def _is_seen(path: str) -> bool:
+def is_seen(path: str) -> bool:
+    """False for hidden files and what lies in hidden folders."""
     return not any(part.startswith(".") for part in path.split("/"))
 
 

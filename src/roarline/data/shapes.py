@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from roarline.config.datasets import ShapesParams
+from roarline.config.dataset_params import ShapesParams
 from roarline.data.raw import RawDataset
 from roarline.errors import DataError
 from roarline.seeds import derive_seed
