@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from roarline.errors import ArtifactError, RoarlineError
+from roarline.errors import ArtifactError, RoarlineError, UserInputError
 
 PARTIAL_SUFFIX = ".partial"
 _FULL_BELOW_BYTES = 2**20
@@ -56,12 +56,28 @@ def writing_to(target: Path) -> Iterator[None]:
                 f"{target}: the disk is full; free some space (`roarline gc` drops unused artifacts) and run again: "
                 "what was finished is kept"
             ) from error
-        if code in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if code in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise ArtifactError(
                 f"{target}: can't write here ({os.strerror(code)}); "
                 "make the folder writable, or set runtime.artifacts to another"
             ) from error
         raise
+
+
+def make_output_folder(folder: Path) -> None:
+    """Make the folder that ``--output`` names, and try to write in it before any work is done.
+
+    Raises:
+        UserInputError: It can't be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserInputError(
+            f"{folder}: can't write here ({error.strerror}); give another folder with --output"
+        ) from error
 
 
 def flush(path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from roarline.artifacts.files import make_output_folder
 from roarline.artifacts.maps import MapRows, check_rows
 from roarline.artifacts.store import Artifact, Store
 from roarline.attribution.call import PREDICTED, attribute, find_method
@@ -118,6 +119,7 @@ def explain(
         RoarlineError: The image, classifier, method, target or output can't be used; the message says why.
     """
     check_format(output)
+    make_output_folder(output.parent)
     component = METHODS.get(method)
     settings = dict(params or {})
     if component is not None:

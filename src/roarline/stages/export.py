@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from roarline.artifacts.classifier import CARD_FILE, CURVE_FILE, WEIGHTS_FILE, ClassifierCard
 from roarline.artifacts.curves import CURVES_FILE, read_curves
 from roarline.artifacts.dataset import DATASET_FILE, SPLITS, DatasetFile
-from roarline.artifacts.files import atomic_path, read_json
+from roarline.artifacts.files import atomic_path, make_output_folder, read_json
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.retraining import CELL_FILE, PREDICTIONS_FILE
 from roarline.artifacts.store import Artifact
@@ -80,7 +79,7 @@ def export(
     options = Options(out, limit, kept_fraction, data_root)
     if exporter is _maps:
         _images_of(artifact, options)
-    _check_folder(out)
+    make_output_folder(out)
     yield from exporter(artifact, options)
 
 
@@ -93,18 +92,6 @@ def file_name(sample_id: str, target: int | None = None) -> str:
     if safe != sample_id or not safe:
         safe = f"{safe}-{hashlib.sha256(sample_id.encode()).hexdigest()[:10]}".lstrip("-")
     return safe if target is None else f"{safe}_class{target}"
-
-
-def _check_folder(out: Path) -> None:
-    """Make the folder and try to write in it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise UserInputError(
-            f"{out}: can't write here ({error.strerror}); give another folder with --output"
-        ) from error
 
 
 def _maps(artifact: Artifact, options: Options) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
+from roarline.artifacts.files import make_output_folder
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.store import Artifact
 from roarline.config.component import Sign
@@ -52,6 +53,7 @@ def draw_gallery(
     Raises:
         UserInputError: No image has a map of every method.
     """
+    make_output_folder(output.parent)
     with ExitStack() as stack:
         data = stack.enter_context(DatasetFile(dataset.file(DATASET_FILE)))
         files = [stack.enter_context(MapsFile(column.maps.file(MAPS_FILE))) for column in shown]
