@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 _REFERENCE = "(nothing removed)"
 _UNRANKED = 99.0
+_POINTS = ("removed_fraction=", "threshold=")
 
 Row = dict[str, str]
 
@@ -42,8 +43,8 @@ def leaderboard(scores: Mapping[str, Sequence[str]], confidence: float = 0.95) -
 
 
 def _one_setting_a_metric(rows: list[Row]) -> list[Row]:
-    by_fraction = [row for row in rows if "removed_fraction=" in row["setting"]]
-    shown = [row for row in rows if "removed_fraction=" not in row["setting"]]
+    by_fraction = [row for row in rows if row["setting"].startswith(_POINTS)]
+    shown = [row for row in rows if not row["setting"].startswith(_POINTS)]
     summed_up = {row["metric"] for row in shown}
     for metric in dict.fromkeys(row["metric"] for row in by_fraction):
         own = [row for row in by_fraction if row["metric"] == metric]

@@ -430,6 +430,7 @@ def _add_summary(
             "confidence": experiment.aggregate_scores.confidence,
             "evaluate_roar": _dump(experiment.evaluate_roar) if experiment.evaluate_roar else None,
             "evaluate_perturbation": _dump(perturbation) if perturbation else None,
+            "evaluate_localization": _dump(experiment.evaluate_localization),
         },
         {
             "summary": summary,

@@ -58,6 +58,7 @@ class Content:
 
     Attributes:
         settings: (name, value) pairs in words: what the experiment asked for.
+        leaderboard: What was measured with the classifier; ``localization``: against ground truth, and of maps alone.
         retraining: Mode (``roar``, ``kar``) to its panels: accuracy, leakage.
         removed_fraction: Share of pixels removed in the gallery's masked images.
     """
@@ -69,6 +70,7 @@ class Content:
     methods: tuple[Method, ...]
     confidence: float
     leaderboard: Leaderboard
+    localization: Leaderboard
     passages: tuple[Passage, ...]
     retraining: Mapping[str, tuple[Panel, ...]]
     perturbation: tuple[Panel, ...]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from roarline.config.localization_metrics import LOCALIZATION_METRICS
 from roarline.report.findings import Facts
 from roarline.report.formatting import fraction_percent, join, percent
 
@@ -40,6 +41,11 @@ def definitions(facts: Facts) -> Iterator[str]:
         yield (
             "The deviations are the relative change of the probability at the removed fractions: high for the most "
             "relevant pixels (MoRF), low for the least relevant (LeRF)."
+        )
+    if any(facts.has(metric) for metric in LOCALIZATION_METRICS):
+        yield (
+            "Localization compares maps with where the objects of the target's class are, by segmentation or boxes; "
+            "complexity looks at the maps alone. Images without such an object are listed under failures."
         )
     for metric, path in facts.own_metrics.items():
         rows = facts.scores.overall(metric)

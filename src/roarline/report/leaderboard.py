@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from roarline.config.component import MetricComponent
@@ -22,11 +22,35 @@ _TITLES = {
     "deletion": "Deletion",
     "morf_deviation": "MoRF deviation",
     "lerf_deviation": "LeRF deviation",
+    "max_box_acc": "MaxBoxAcc",
+    "max_box_acc_v2": "MaxBoxAccV2",
+    "pxap": "PxAP",
+    "om": "OM",
+    "le": "LE",
+    "f1": "F1",
+    "f1a": "F1a",
+    "sm": "SM",
+    "sm_area": "SM, area term",
+    "sm_confidence": "SM, confidence term",
+    "mask_tv": "Mask TV",
+    "mean_f1": "Mean F1",
+    "f1_curve": "F1 curve",
+    "soft_f1": "Soft F1",
+    "discrete_f1_25": "F1 at 0.25",
+    "discrete_f1_50": "F1 at 0.5",
+    "discrete_f1_75": "F1 at 0.75",
+    "discrete_iou_curve": "IoU curve",
+    "continuous_iou": "Continuous IoU",
+    "roc_auc": "ROC AUC",
+    "grid_pointing_game": "GridPG",
+    "difull": "DiFull",
 }
 
 
 def metric_title(metric: str) -> str:
     """A metric's name for readers."""
+    if metric in METRICS and metric not in _TITLES:
+        return metric.replace("_", " ").capitalize()
     return _TITLES.get(metric, metric)
 
 
@@ -72,12 +96,20 @@ class Leaderboard:
 
 
 def build_leaderboard(
-    scores: Scores, methods: list[Method], metrics: Mapping[str, MetricComponent] = METRICS
+    scores: Scores,
+    methods: list[Method],
+    metrics: Mapping[str, MetricComponent] = METRICS,
+    *,
+    of: Callable[[str], bool] = lambda metric: True,
 ) -> Leaderboard:
-    """One column for each metric and setting that is not a single removed fraction, one row for each method."""
+    """One column for each metric and setting that is not a single point of a curve, one row for each method.
+
+    Args:
+        of: Which metrics have columns.
+    """
     columns = tuple(
         _column(metric, setting, scores, metrics.get(metric))
-        for metric in sorted(scores.metrics, key=lambda name: _order(name, scores))
+        for metric in sorted(filter(of, scores.metrics), key=lambda name: _order(name, scores))
         for setting in scores.settings(metric)
     )
     table = [scores.overall(column.metric, column.setting) for column in columns]

@@ -12,6 +12,7 @@ from roarline.config.metrics import METRICS
 REFERENCE = "(nothing removed)"
 MEAN_SETTING = "mean over fractions"
 FRACTION_SETTING = "removed_fraction="
+THRESHOLD_SETTING = "threshold="
 OK = "ok"
 
 Verdict = Literal["better", "worse", "undecided", "unknown"]
@@ -87,9 +88,10 @@ class Scores:
         return sorted(present, key=lambda metric: known.index(metric) if metric in known else len(known))
 
     def settings(self, metric: str) -> list[str]:
-        """Settings that sum a metric up: those that are no single removed fraction; else the only fraction there is."""
+        """Settings that sum a metric up: those that are no single point of a curve; else the only fraction there is."""
         rows = [row for row in self.rows if row.metric == metric and row.method != REFERENCE]
-        found = list(dict.fromkeys(row.setting for row in rows if row.removed_fraction is None))
+        points = (FRACTION_SETTING, THRESHOLD_SETTING)
+        found = list(dict.fromkeys(row.setting for row in rows if not row.setting.startswith(points)))
         fractions = list(dict.fromkeys(row.setting for row in rows))
         return found or (fractions if len(fractions) == 1 else [])
 

@@ -28,5 +28,5 @@ STAGES: dict[str, StageSpec] = {
     "aggregate-scores": StageSpec(
         1, "roarline.stages.aggregate_scores:run", "Scores with intervals, differences to random, ranks"
     ),
-    "report": StageSpec(1, "roarline.stages.report:run", "One self-contained page with plots and heat maps"),
+    "report": StageSpec(2, "roarline.stages.report:run", "One self-contained page with plots and heat maps"),
 }

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from roarline.artifacts.manifest import Manifest
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.store import Artifact, Writer
 from roarline.artifacts.tables import SCORES_FILE, read_csv, read_parquet
+from roarline.config.component import MetricComponent
 from roarline.config.metrics import with_own_metrics
 from roarline.data.loading import ImageReader, normalise
 from roarline.imaging.fills import Fill, fill_image
@@ -42,6 +44,7 @@ from roarline.report.provenance import collect
 from roarline.report.scores import OK, Method, Scores, methods_from_parameters, scores_from_columns
 from roarline.seeds import derive_seed
 from roarline.stages import STAGES
+from roarline.stages.aggregate_scores import FAMILIES
 from roarline.stages.job import Context, Job
 
 PAGE_FILE, CONTENT_FILE = "index.html", "report.json"
@@ -86,6 +89,7 @@ def _content(
 ) -> Content:
     parameters = job.parameters
     own_metrics = parameters.get("own_metrics", [])
+    metrics = with_own_metrics(own_metrics)
     scores = scores_from_columns(read_parquet(inputs["summary"].file(SCORES_FILE)))
     card = ClassifierCard.read(inputs["classifier"].file(CARD_FILE))
     curve = _training_curve(inputs["classifier"])
@@ -118,7 +122,8 @@ def _content(
         settings=tuple(_settings(parameters, facts)),
         methods=tuple(methods),
         confidence=facts.confidence,
-        leaderboard=build_leaderboard(scores, methods, with_own_metrics(own_metrics)),
+        leaderboard=build_leaderboard(scores, methods, metrics, of=lambda metric: not _localizes(metrics, metric)),
+        localization=build_leaderboard(scores, methods, metrics, of=partial(_localizes, metrics)),
         passages=tuple(text.passages(facts)),
         retraining=retraining,
         perturbation=(
@@ -135,6 +140,10 @@ def _content(
     )
 
 
+def _localizes(metrics: Mapping[str, MetricComponent], metric: str) -> bool:
+    return metric in metrics and metrics[metric].stage == "evaluate-localization"
+
+
 def _settings(parameters: Mapping[str, Any], facts: Facts) -> Iterator[tuple[str, str]]:
     yield "Data set", f"{facts.dataset}, {facts.classes} classes"
     yield "Test images", f"{facts.test_images:,}"
@@ -148,6 +157,8 @@ def _settings(parameters: Mapping[str, Any], facts: Facts) -> Iterator[tuple[str
     if perturbation := parameters["evaluate_perturbation"]:
         steps = len(perturbation["fractions"])
         yield "MoRF and LeRF", f"{steps} fractions, {perturbation['score']}, fill {perturbation['fill']}"
+    if localization := parameters.get("evaluate_localization"):
+        yield "Pointing tolerance", f"{localization['tolerance_px']:g} px"
     yield "Intervals", f"{100 * facts.confidence:g} %, bootstrap"
     yield "Seed", str(parameters["seed"])
 
@@ -269,9 +280,9 @@ def _row_of(file: MapsFile, sample_id: str, wanted: int) -> int:
 def _failures(inputs: Mapping[str, Artifact], methods: list[Method], scores: Scores) -> Iterator[Failure]:
     """Rows without a value: of each sample, grouped; then of the summary, where no sample explains them."""
     explained = set()
-    for method in methods:
-        artifact = inputs.get(f"scores:{method.name}")
-        if artifact is None:
+    for method, family in [(method, family) for method in methods for family in FAMILIES]:
+        artifact = inputs.get(f"{family}:{method.name}")
+        if artifact is None or SCORES_FILE not in artifact.manifest.files:
             continue
         table = read_parquet(artifact.file(SCORES_FILE))
         groups: dict[tuple[str, str, str], list[str]] = {}
