@@ -155,7 +155,7 @@ def test_unusable_input_is_named(store, photo, classifier, tmp_path):
         run(store, photo, classifier, tmp_path, "integrated_gradients", params={"step": 3})
     with pytest.raises(UserInputError, match=r"ends in \.png, \.pdf, \.svg"):
         explain(photo, classifier, "gradient", store=store, output=tmp_path / "out.txt")
-    with pytest.raises(UserInputError, match="can't write here .*--output"):
+    with pytest.raises(UserInputError, match=r"can't write here .*--output"):
         explain(photo, classifier, "gradient", store=store, output=broken / "out.png")
 
 
