@@ -139,6 +139,16 @@ def test_transformers_give_maps_of_their_patches(method, build):
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: method.__name__)
+def test_in_mixed_precision_maps_are_summed_in_float32(convnet, images, targets, method):
+    """bfloat16 has 8 bits: maps summed and resized in it would have few different values, and pixels would tie."""
+    model, images = convnet.float().eval().requires_grad_(False), images.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = method(model, images, targets, layer="norm", **shared(method, 4))
+    assert maps.dtype == torch.float32
+    assert not torch.equal(maps, maps.bfloat16().float())
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda method: method.__name__)
 def test_a_layer_without_places_is_refused(convnet, images, targets, method):
     with pytest.raises(ModelError, match=r"layer 'linear' gives shape \[4, 5\], expected spatial maps"):
         method(convnet.eval(), images, targets, layer="linear", **shared(method, 4))

@@ -92,7 +92,7 @@ def _scores(
         image_n, channel_n = pairs.unbind(dim=1)
         masks = cam.activation_masks(activations_UChw[image_n, channel_n], (height, width), resize)
         with torch.no_grad():
-            logits = model(images_UCHW[image_n] * masks[:, None])
+            logits = model(images_UCHW[image_n] * masks[:, None].to(images_UCHW))
         values = logits if weights == "channel_softmax" else logits.softmax(dim=1)
         scores_UCT[image_n, channel_n] = values.gather(1, distinct.targets_UT[image_n]).to(scores_UCT)
     return scores_UCT

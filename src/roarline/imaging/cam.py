@@ -82,7 +82,7 @@ def channel_cam(activations_BChw: Tensor, weights_BC: Tensor) -> Tensor:
     Returns:
         [B, h, w].
     """
-    return torch.einsum("bchw,bc->bhw", activations_BChw, weights_BC)
+    return (activations_BChw * weights_BC[:, :, None, None]).sum(dim=1)
 
 
 def most_varied_channels(activations_BChw: Tensor, at_most: int | None = None) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from roarline.errors import ModelError
@@ -41,7 +42,7 @@ def as_grid(output: object, input_size: tuple[int, int]) -> Tensor | None:
 
 
 def grid_of_layer(layer: str, output: object, input_size: tuple[int, int]) -> Tensor:
-    """As ``as_grid``, for a layer that a user named.
+    """As ``as_grid``, for a layer that a user named; half precision becomes float32, since maps are sums.
 
     Raises:
         ModelError: Its output is no map.
@@ -53,7 +54,7 @@ def grid_of_layer(layer: str, output: object, input_size: tuple[int, int]) -> Te
             f"layer {layer!r} gives {came}, expected spatial maps [B, C, h, w] of several cells; choose another layer, "
             "or layer: auto"
         )
-    return grid
+    return grid.float() if grid.dtype in (torch.float16, torch.bfloat16) else grid
 
 
 def channel_dimension(output: Tensor, input_size: tuple[int, int]) -> int:
