@@ -1,4 +1,4 @@
-"""guided_backprop: by hand, parity with captum and with TorchRay's arrays, and every way to call a ReLU."""
+"""guided_backprop, deconvnet, guided_gradcam: by hand, parity with captum and TorchRay's arrays, every call of a ReLU."""
 
 import captum.attr
 import numpy as np
@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from roarline.attribution.gradient import gradient
-from roarline.attribution.guided import guided_backprop
+from roarline.attribution.guided import deconvnet, guided_backprop, guided_gradcam
 from roarline.errors import MethodError
+from tests.attribution.networks import NAMES, network
 
 
 class OneHidden(nn.Module):
@@ -55,6 +56,12 @@ def test_by_hand_however_the_relu_is_called(call):
     assert gradient(model, images, torch.tensor([0])).item() == 2.0 - 3.0 + 2.0
 
 
+@pytest.mark.parametrize("call", CALLS)
+def test_deconvnet_by_hand_however_the_relu_is_called(call):
+    """v passes back 2, 5, -1 and 4, of which -1 is stopped, active or not: 2 · 1 + 5 · (-2) + 4 · 0.5 = -6."""
+    assert deconvnet(OneHidden(CALLS[call]), torch.ones(1, 1, 1, 1), torch.tensor([0])).item() == -6.0
+
+
 @pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")  # captum's own
 def test_equals_captums_where_all_relus_are_modules(convnet, images, targets):
     """One of them is called twice."""
@@ -71,6 +78,48 @@ def test_equals_torchrays(backprop_case, row):
         rtol=1e-7,
         atol=1e-12,
     )
+
+
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")  # captum's own
+def test_deconvnet_equals_captums_where_all_relus_are_modules(convnet, images, targets):
+    expected = captum.attr.Deconvolution(convnet.eval()).attribute(images.clone().requires_grad_(), target=targets)
+    torch.testing.assert_close(deconvnet(convnet, images, targets), expected.detach())
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_deconvnet_equals_torchrays(backprop_case, row):
+    maps = deconvnet(backprop_case.model, backprop_case.images, backprop_case.targets[row])
+    np.testing.assert_allclose(
+        maps.abs().amax(dim=1, keepdim=True).numpy(), backprop_case.arrays["out_deconvnet"][row], rtol=1e-7, atol=1e-12
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")  # captum's own
+@pytest.mark.parametrize("layer", ["conv2", "pool"])
+def test_guided_gradcam_equals_captums(convnet, images, targets, layer):
+    explainer = captum.attr.GuidedGradCam(convnet.eval(), getattr(convnet, layer))
+    expected = explainer.attribute(images.clone().requires_grad_(), target=targets, interpolate_mode="bilinear")
+    assert expected.abs().sum() > 0
+    torch.testing.assert_close(guided_gradcam(convnet, images, targets, layer=layer), expected.detach())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_on_architectures_in_place_or_not_or_refused(name):
+    """Deconvnet of a network whose ReLUs write in place is that of the network whose ReLUs don't."""
+    model, images = network(name)
+    targets = torch.tensor([1, 3])
+    if name in ("efficientnet_b0", "convnext_tiny", "vit_b_16"):
+        for method in (deconvnet, guided_backprop, guided_gradcam):
+            with pytest.raises(MethodError, match="called no ReLU"):
+                method(model, images, targets)
+        return
+    maps = [method(model, images, targets) for method in (deconvnet, guided_backprop, guided_gradcam)]
+    for module in model.modules():
+        if isinstance(module, nn.ReLU | nn.ReLU6):
+            module.inplace = False
+    for before, method in zip(maps, (deconvnet, guided_backprop, guided_gradcam), strict=True):
+        torch.testing.assert_close(before, method(model, images, targets), rtol=0, atol=0)
+        assert before.abs().sum() > 0
 
 
 def test_gradients_that_reach_a_shared_tensor_by_two_ways_are_not_clamped_for_the_other():
