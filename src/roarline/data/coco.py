@@ -8,6 +8,8 @@ pycocotools.
 from __future__ import annotations
 
 import json
+import threading
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ _EXPECTED = (
     "val<year>/<image> (train may be left out)"
 )
 _ORIGINAL_CLASSES = 91
+_FILTERING = threading.Lock()
 
 
 @dataclass
@@ -153,22 +156,28 @@ class _Masks:
     def read(self, row: int) -> RawMask:
         image = self.images[row]
         lengths: defaultdict[int, list[Any]] = defaultdict(list)
-        for found in image.objects:
-            lengths[self.place[found["category_id"]]] += _run_lengths(found["segmentation"], image)
-        masks = {
-            label: coco_mask.decode(coco_mask.merge(parts)).astype(bool) for label, parts in lengths.items() if parts
-        }
+        try:
+            for found in image.objects:
+                lengths[self.place[found["category_id"]]] += _run_lengths(found["segmentation"], image.size)
+            masks = {label: _decode(coco_mask.merge(parts)) for label, parts in lengths.items() if parts}
+        except (KeyError, TypeError, ValueError, IndexError, UnicodeError) as error:
+            raise DataError(
+                f"data set 'coco': image {image.sample_id}: a segmentation that can't be read ({error})"
+            ) from error
         return paint(masks, image.size)
 
 
-def _run_lengths(segmentation: Any, image: _Image) -> list[Any]:
+def _run_lengths(segmentation: Any, size: tuple[int, int]) -> list[Any]:
     """Of one object: polygons, or run lengths as numbers (crowds) or packed."""
-    height, width = image.size
-    try:
-        if isinstance(segmentation, list):
-            return list(coco_mask.frPyObjects(segmentation, height, width)) if segmentation else []
-        if isinstance(segmentation["counts"], list):
-            return [coco_mask.frPyObjects(segmentation, height, width)]
-        return [segmentation]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f"coco: image {image.sample_id}: a segmentation that can't be read ({error})") from error
+    if isinstance(segmentation, list):
+        return list(coco_mask.frPyObjects(segmentation, *size)) if segmentation else []
+    if isinstance(segmentation["counts"], list):
+        return [coco_mask.frPyObjects(segmentation, *size)]
+    return [segmentation]
+
+
+def _decode(lengths: Any) -> np.ndarray:
+    """bool [H, W]. pycocotools does what NumPy 2 warns of; threads share the filters of warnings, hence the lock."""
+    with _FILTERING, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        return np.asarray(coco_mask.decode(lengths), dtype=bool)
