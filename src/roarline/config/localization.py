@@ -14,6 +14,16 @@ STAGE = "evaluate-localization"
 ON_GRIDS = ("grid_pointing_game", "difull")
 
 
+class Grid(Section):
+    """Grids of test images of different classes."""
+
+    side: int = Field(2, ge=2, le=8, description="images along each side of a grid")
+    count: int = Field(50, ge=1, description="grids; each is scored once for every cell")
+    confidence: float = Field(
+        0.5, ge=0, le=1, description="least probability that the classifier must give an image's class"
+    )
+
+
 class EvaluateLocalization(Section):
     """Do maps lie on the object? And how concentrated are they? Rows without ground truth are rows with a status."""
 
@@ -44,6 +54,7 @@ class EvaluateLocalization(Section):
     epsilon: float = Field(
         1e-5, ge=0, lt=1, description="effective_complexity: pixels above this share of the largest magnitude count"
     )
+    grid: Grid = Field(Grid(), description="grid_pointing_game and difull")
     limit: int | None = Field(None, ge=1, description="test images, a draw from the seed; null means all")
     compat: Literal["corrected", "original"] = Field(
         "corrected",

@@ -15,7 +15,7 @@ from roarline.config.component import MethodComponent, UserComponent, load_objec
 from roarline.config.datasets import DATASETS
 from roarline.config.experiment import EvaluatePerturbation, Experiment, Method
 from roarline.config.load import parse_params
-from roarline.config.localization import EvaluateLocalization
+from roarline.config.localization import ON_GRIDS, EvaluateLocalization
 from roarline.config.methods import METHODS
 from roarline.config.models import MODELS
 from roarline.config.published_models import is_weights_path
@@ -25,6 +25,7 @@ from roarline.stages.job import Job
 
 PENDING = "pending"
 _FREE_ARCHITECTURES = ("torchvision:", "timm:")
+_LOCALIZATION = "evaluate-localization"
 _MASKS = ("ground_truth", "constant")  # these maps are masks as they are
 
 
@@ -97,10 +98,10 @@ def build_plan(experiment: Experiment) -> Plan:
                 local={"root": experiment.data.root},
                 cost=2.0,
             )
-    localization = {
-        method.name: _add_localization(plan, method, dataset, classifier, maps[method.name, "test"])
-        for method in (experiment.methods if experiment.evaluate_localization else [])
-    }
+    localization: dict[str, Job] = {}
+    if experiment.evaluate_localization:
+        for method in experiment.methods:
+            localization |= _add_localization(plan, method, dataset, classifier, maps[method.name, "test"])
     cells = list(_add_cells(plan, model, dataset, maps)) if experiment.evaluate_roar else []
     _add_summary(plan, dataset, classifier, maps, scores, localization, cells)
     return plan
@@ -298,22 +299,45 @@ def _add_maps(plan: Plan, method: Method, split: str, dataset: Job, classifier: 
     )
 
 
-def _add_localization(plan: Plan, method: Method, dataset: Job, classifier: Job, maps: Job) -> Job:
+def _add_localization(plan: Plan, method: Method, dataset: Job, classifier: Job, maps: Job) -> dict[str, Job]:
+    """Role to job: one that scores maps, and one that makes and scores maps of grids, as far as metrics ask."""
     section = plan.experiment.evaluate_localization or EvaluateLocalization()
-    return _add(
-        plan,
-        "evaluate-localization",
-        f"evaluate-localization {method.name}",
-        {
-            **section.model_dump(mode="json", exclude={"metrics"}),
-            "metrics": section.table_metrics,
-            "sign": _sign(method),
-            "mask": method.mask or ("none" if method.component in _MASKS else "min_max"),
-            "seed": plan.experiment.seed,
-        },
-        {"dataset": dataset, "classifier": classifier, "maps": maps},
-        local={"root": plan.experiment.data.root},
-    )
+    shared = {"sign": _sign(method), "seed": plan.experiment.seed}
+    local, jobs = {"root": plan.experiment.data.root}, {}
+    of_maps = [metric for metric in section.table_metrics if metric not in ON_GRIDS]
+    on_grids = [metric for metric in section.table_metrics if metric in ON_GRIDS]
+    if of_maps:
+        jobs[f"localization:{method.name}"] = _add(
+            plan,
+            _LOCALIZATION,
+            f"{_LOCALIZATION} {method.name}",
+            {
+                **section.model_dump(mode="json", exclude={"metrics", "grid"}),
+                **shared,
+                "metrics": of_maps,
+                "mask": method.mask or ("none" if method.component in _MASKS else "min_max"),
+            },
+            {"dataset": dataset, "classifier": classifier, "maps": maps},
+            local=local,
+        )
+    if on_grids:
+        jobs[f"grids:{method.name}"] = _add(
+            plan,
+            _LOCALIZATION,
+            f"{_LOCALIZATION} {method.name} on grids",
+            {
+                **method_parameters(method),
+                **shared,
+                "metrics": on_grids,
+                "grid": _dump(section.grid),
+                "precision": plan.experiment.attribution.precision,
+                "threads": section.threads,
+            },
+            {"dataset": dataset, "classifier": classifier},
+            local=local,
+            cost=2.0,
+        )
+    return jobs
 
 
 def _add_cells(
@@ -393,7 +417,7 @@ def _add_summary(
         for m in experiment.methods
     ]
     score_inputs = {f"scores:{name}": job for name, job in scores.items()}
-    score_inputs |= {f"localization:{name}": job for name, job in localization.items()}
+    score_inputs |= localization
     cell_inputs = {f"cell:{index}": cell.job for index, cell in enumerate(cells)}
     places = {f"cell:{index}": cell.place for index, cell in enumerate(cells)}
     shared = {

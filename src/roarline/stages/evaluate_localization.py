@@ -29,6 +29,7 @@ from roarline.evaluation.passes import memory_format, pass_size
 from roarline.imaging.reduction import apply_sign
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
+from roarline.stages import evaluate_grids
 from roarline.stages.ground_truth import Objects
 from roarline.stages.job import Context, Job
 from roarline.stages.localization_metrics import (
@@ -68,6 +69,9 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         MethodError: Maps have another size than the images.
         ModelError: The classifier is for other classes.
     """
+    if "grid" in job.parameters:
+        evaluate_grids.run(job, context, writer)
+        return
     parameters, inputs = job.parameters, context.inputs(job)
     metrics = parameters["metrics"]
     asks = any("network" in METRICS[metric].needs for metric in metrics)

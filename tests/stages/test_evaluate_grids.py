@@ -1,0 +1,141 @@
+"""GridPG and DiFull: what is composed, what perfect, random and gradient maps score, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
+from roarline.artifacts.store import Artifact, Store
+from roarline.artifacts.tables import SCORES_FILE, read_parquet
+from roarline.data.loading import normalise
+from roarline.errors import DataError, ModelError
+from roarline.evaluation.grid_cells import cell_mask, draw_grids
+from roarline.execution.run_job import run_job
+from roarline.models.load import load_classifier
+from roarline.stages import evaluate_grids
+from roarline.stages.job import Context
+from tests.stages.toy_classifier import job_for, toy_classifier, toy_dataset
+
+PARAMETERS = {
+    "batched": True, "channels": "sum", "sign": "absolute", "params": {}, "metrics": ["grid_pointing_game", "difull"],
+    "grid": {"side": 2, "count": 5, "confidence": 0.0}, "precision": "float32", "seed": 0, "threads": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def inputs(store: Store) -> dict[str, Artifact]:
+    """An untrained network that calls several classes; labels are what it says."""
+    plain = toy_dataset(store, count=40, labels=np.zeros(40, dtype=np.int64))
+    classifier = toy_classifier(store)
+    model, card = load_classifier(classifier)
+    with DatasetFile(plain.file(DATASET_FILE)) as file, torch.no_grad():
+        said = model(normalise(torch.from_numpy(file.pixels(range(40))), card.mean, card.std)).argmax(dim=1).numpy()
+    return {"dataset": toy_dataset(store, count=40, labels=said), "classifier": classifier}
+
+
+def evaluate(store: Store, inputs: dict[str, Artifact], method: str, **changes: Any) -> dict[str, list[float]]:
+    """Metric to values, in the file's order."""
+    job = job_for("evaluate-localization", {**PARAMETERS, "method": method, **changes}, inputs)
+    run_job(job, Context(store))
+    table = read_parquet(store.open(job.stage, job.key).file(SCORES_FILE))
+    found: dict[str, list[float]] = {}
+    for metric, value, status in zip(table["metric"], table["value"], table["status"], strict=True):
+        assert status == "ok"
+        found.setdefault(metric, []).append(value)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def any_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An untrained network may call few classes: two in a grid of 1 × 2 wouldn't be square, so let classes repeat."""
+
+    def drawn(labels: Any, targets: np.ndarray, side: int, count: int, seeds: list[int]) -> np.ndarray:
+        draws = [np.random.default_rng(seed).permutation(len(targets))[: side**2] for seed in seeds[:count]]
+        return np.array(draws)
+
+    monkeypatch.setattr(evaluate_grids, "draw_grids", drawn)
+
+
+def test_perfect_maps_score_one_and_constant_ones_the_area(store: Store, inputs: dict[str, Artifact]) -> None:
+    perfect = evaluate(store, inputs, "ground_truth")
+    constant = evaluate(store, inputs, "constant", params={"value": 1.0})
+    for metric in PARAMETERS["metrics"]:  # type: ignore[attr-defined]
+        assert perfect[metric] == [1.0] * 20
+        assert constant[metric] == pytest.approx([0.25] * 20)
+
+
+def test_gradients_never_leave_the_cell_of_a_network_that_sees_no_other(
+    store: Store, inputs: dict[str, Artifact]
+) -> None:
+    found = evaluate(store, inputs, "gradient")
+    assert found["difull"] == [1.0] * 20
+    assert max(found["grid_pointing_game"]) < 1  # as it is, the network sees all of the grid
+
+
+def test_an_interrupted_run_goes_on_with_the_next_cell(
+    store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluate(store, inputs, "gradient")
+    scored, original = [], evaluate_grids.score_cell
+
+    def failing(*args: Any) -> Any:
+        scored.append(args[4])
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(evaluate_grids, "score_cell", failing)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(store, inputs, "gradient", threads=2)
+    again = evaluate(store, inputs, "gradient", threads=2)
+    assert scored == [0, 1, 2, 2, 3]
+    for metric, values in whole.items():
+        assert again[metric] == pytest.approx(values, rel=1e-5)
+
+
+def test_images_that_the_classifier_is_not_sure_of_are_left_out(
+    store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_grids, "draw_grids", draw_grids)
+    with pytest.raises(DataError, match=r"gives 0 test images .* lower evaluate-localization.grid.confidence"):
+        evaluate(store, inputs, "gradient", grid={"side": 2, "count": 5, "confidence": 1.0})
+
+
+def test_networks_of_a_fixed_size_are_refused(
+    store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fixed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(3 * 16 * 16, 4)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.linear(images.flatten(1))  # type: ignore[no-any-return]
+
+    load = evaluate_grids.load_classifier
+    monkeypatch.setattr(evaluate_grids, "load_classifier", lambda artifact: (Fixed().eval(), load(artifact)[1]))
+    with pytest.raises(ModelError, match="can't look at grids of 2 × 2 images, 32×32 px"):
+        evaluate(store, inputs, "gradient")
+
+
+def test_classes_of_a_grid_are_apart() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.random((60, 8)) < 0.2
+    targets = generator.integers(0, 8, 60)
+    labels[np.arange(60), targets] = True
+    grids = draw_grids(labels, targets, 2, 30, list(range(30)))
+    assert len(grids) > 5
+    for grid in grids:
+        for cell in grid:
+            assert sum(labels[other, targets[cell]] for other in grid) == 1
+
+
+def test_cells_are_counted_row_by_row() -> None:
+    mask = cell_mask((2, 3), 2, 2)
+    assert mask.shape == (4, 6)
+    assert mask[2:, :3].all()
+    assert mask.sum() == 6
