@@ -24,8 +24,8 @@ from roarline.errors import MethodError
 _CLIPS = frozenset({"relu", "relu6", "hardtanh"})
 _ELEMENTWISE = _CLIPS | frozenset({
     "abs", "celu", "clamp", "clamp_max", "clamp_min", "clip", "elu", "erf", "exp", "gelu", "hardshrink", "hardsigmoid",
-    "hardswish", "leaky_relu", "log", "log_softmax", "logsigmoid", "mish", "pow", "prelu", "reciprocal", "rrelu",
-    "rsqrt", "rtruediv", "selu", "sigmoid", "silu", "softmax", "softplus", "softshrink", "softsign", "sqrt", "square",
+    "hardswish", "leaky_relu", "log", "log_softmax", "logsigmoid", "mish", "pow", "prelu", "rdiv", "reciprocal", "rpow", "rrelu",
+    "rsqrt", "selu", "sigmoid", "silu", "softmax", "softplus", "softshrink", "softsign", "sqrt", "square",
     "tanh", "tanhshrink", "threshold",
 })  # fmt: skip
 _POOLS = frozenset({"max_pool2d", "adaptive_max_pool2d"})
@@ -54,7 +54,7 @@ def deeplift(model: nn.Module, images_BCHW: Tensor, targets_B: Tensor, *, baseli
         MethodError: The network is compiled or scripted, or calls other functions for the baseline than for the images.
 
     Source: Shrikumar et al. 2017, arXiv 1704.02685, section 3.5.1; max pooling as in captum's DeepLift.
-    Differs: where pooling windows overlap, captum keeps one of the contributions to a place, here they add up.
+    Differs: captum loses contributions where pooling windows overlap or a pool stands right behind an activation.
     """
     refuse_closed_networks(model, "deeplift")
     calls = _RescaledCalls(len(images_BCHW))
