@@ -19,7 +19,8 @@ from tests.data.builders import tree, write_folder, write_tar
 
 def test_none_of_them_imports_torch_or_scikit_learn() -> None:
     calls = "; ".join(
-        f"fingerprint.{name}('.', {{}})" for name in ("digits", "drawn", "folder_or_tar", "cifar10", "imagenet")
+        f"fingerprint.{name}('.', {{}})"
+        for name in ("digits", "drawn", "folder_or_tar", "annotated", "coco", "cifar10", "imagenet")
     )
     code = (
         f"import sys; from roarline.data import fingerprint; {calls}; print({{'torch', 'sklearn'}} & set(sys.modules))"
@@ -81,3 +82,43 @@ def test_missing_data_has_none(tmp_path: Path, name: str) -> None:
     assert function(str(tmp_path / "nowhere"), {}) is None
     (tmp_path / "README.md").write_text("images go here")
     assert function(str(tmp_path), {}) is None
+
+
+def test_annotations_count_by_content_also_where_images_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "_READ_FILES", 3)
+    write_folder(tmp_path, {**tree(count=1), "Annotations/a.xml": b"<a>1</a>", "ImageSets/a.txt": b"a"})
+    before = fingerprint.annotated(str(tmp_path), {})
+    assert before is not None
+    assert before.startswith("listing:")
+    (tmp_path / "Annotations/a.xml").write_bytes(b"<a>2</a>")
+    changed = fingerprint.annotated(str(tmp_path), {})
+    assert changed != before
+    (tmp_path / "notes.md").write_bytes(b"not looked at")
+    assert fingerprint.annotated(str(tmp_path), {}) == changed
+
+
+def test_boxes_count_where_they_are_used(tmp_path: Path) -> None:
+    write_folder(tmp_path, {**tree(count=1), "boxes.csv": b"1", "XMLs/val/a.xml": b"1"})
+    plain, table, folder = (
+        fingerprint.folder_or_tar(str(tmp_path), {"boxes": boxes}) for boxes in (None, "boxes.csv", "XMLs/val")
+    )
+    assert len({plain, table, folder}) == 3
+    assert plain == fingerprint.folder_or_tar(str(tmp_path), {})
+    write_folder(tmp_path, {"boxes.csv": b"2", "XMLs/val/a.xml": b"2"})
+    assert fingerprint.folder_or_tar(str(tmp_path), {"boxes": None}) == plain
+    assert fingerprint.folder_or_tar(str(tmp_path), {"boxes": "boxes.csv"}) != table
+    assert fingerprint.imagenet(str(tmp_path), {"boxes": "XMLs/val"}) != folder
+
+
+def test_of_coco_only_the_annotations_that_are_read_count(tmp_path: Path) -> None:
+    files = {
+        "val2017/1.jpg": b"1",
+        "annotations/instances_val2017.json": b"{}",
+        "annotations/captions_val2017.json": b"{}",
+    }
+    write_folder(tmp_path, files)
+    before = fingerprint.coco(str(tmp_path), {"year": "2017"})
+    (tmp_path / "annotations/captions_val2017.json").write_bytes(b"[]")
+    assert fingerprint.coco(str(tmp_path), {"year": "2017"}) == before
+    (tmp_path / "annotations/instances_val2017.json").write_bytes(b"[]")
+    assert fingerprint.coco(str(tmp_path), {"year": "2017"}) != before

@@ -10,11 +10,14 @@ from roarline.config.dataset_params import ImageFolderParams
 from roarline.data.image_folder import read
 from roarline.data.raw import RawDataset
 from roarline.errors import DataError
+from tests.conftest import REPOSITORY
 from tests.data.builders import tree, write_folder, write_tar
 
+TINY = REPOSITORY.parent / "shared" / "data" / "tiny-imagenet-20.tar.xz"
 
-def _read(root: Path) -> RawDataset:
-    raw = read(root, ImageFolderParams(), 0)
+
+def _read(root: Path, boxes: str | None = None) -> RawDataset:
+    raw = read(root, ImageFolderParams(boxes=boxes), 0)
     raw.check()
     return raw
 
@@ -89,3 +92,44 @@ def test_images_outside_class_folders_are_named(tmp_path: Path) -> None:
 def test_a_missing_root_setting_is_said() -> None:
     with pytest.raises(DataError, match=r"set data\.root to a folder or tar with train/<class>/<image>"):
         read(None, ImageFolderParams(), 0)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "split,file,x0,y0,x1,y1\ntest,dog/0.png,1,2,3,4\ntrain,cat/1.png,0,0,7,7\n",
+        "file,x0,y0,x1,y1,difficult\ntest/dog/0.png,1,2,3,4,0\ntrain/cat/1.png,0,0,7,7,\n",
+    ],
+)
+@pytest.mark.parametrize(("name", "mode"), [("", ""), ("x.tar", "w"), ("x.tar.xz", "w:xz")])
+def test_a_table_of_boxes_beside_the_folders(tmp_path: Path, table: str, name: str, mode: str) -> None:
+    files = {**tree(), "boxes.csv": table.encode()}
+    raw = _read(write_tar(tmp_path / name, files, mode) if name else write_folder(tmp_path, files), "boxes.csv")
+    test, train = raw.sample_ids.index("test/dog/0.png"), raw.sample_ids.index("train/cat/1.png")
+    assert raw.boxes.tolist() == [[test, 1, 1, 2, 3, 4], [train, 0, 0, 0, 7, 7]]
+    assert _read(tmp_path / name).boxes is None
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (None, r"no boxes\.csv; expected a table of boxes, boxes\.csv"),
+        ("file,x0,y0,x1,y1\ntest/emu/0.png,1,2,3,4\n", r"1 lines name images that are not there: test/emu/0\.png"),
+        ("file,x0,y0\n", r"boxes\.csv: expected columns file,x0,y0,x1,y1"),
+    ],
+)
+def test_a_wrong_table_of_boxes_is_named(tmp_path: Path, table: str | None, message: str) -> None:
+    files = tree() if table is None else {**tree(), "boxes.csv": table.encode()}
+    with pytest.raises(DataError, match=message):
+        _read(write_folder(tmp_path, files), "boxes.csv")
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.skipif(not TINY.exists(), reason="needs ../shared/data/tiny-imagenet-20.tar.xz")
+def test_real_boxes() -> None:
+    raw = _read(TINY, "boxes.csv")
+    assert len(raw) == len(raw.boxes) == 11_000
+    assert sorted(raw.boxes[:, 0].tolist()) == list(range(11_000))
+    assert (raw.labels[raw.boxes[:, 0]] == raw.boxes[:, 1]).all()
+    assert raw.boxes[:, 2:].max() == 63
