@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from roarline.attribution.cam import gradcam
 from roarline.attribution.cam_ablation import ablation_cam
+from roarline.attribution.passes import at_most
 from roarline.models.layers import find_layer
 from tests.attribution.test_cam_family import reference, stretched
 from tests.models.test_auto_layer import vit
@@ -47,6 +48,19 @@ def test_equals_ablating_one_channel_after_another(convnet, images, targets, lay
     torch.testing.assert_close(
         ablation_cam(convnet, images, targets, layer=layer, relu=False, image_index=range(4)), expected
     )
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("layer", ["norm", "conv2"])
+def test_many_small_passes_give_the_same_also_where_what_follows_writes_in_place(
+    convnet, images, targets, layer, in_place
+):
+    """A ReLU in place behind the layer spoils the copies from which the next channels are taken."""
+    expected = ablation_cam(convnet, images, targets, layer=layer, relu=False, image_index=range(4))
+    convnet.relu.inplace = in_place
+    with at_most(3):
+        maps = ablation_cam(convnet, images, targets, layer=layer, relu=False, max_channels=99, image_index=range(4))
+    torch.testing.assert_close(maps, expected)
 
 
 def test_before_a_global_mean_and_a_linear_layer_a_channels_loss_is_its_share_of_the_logit(convnet, images, targets):

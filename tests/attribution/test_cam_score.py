@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from roarline.attribution.cam_score import score_cam
+from roarline.attribution.passes import at_most
 from tests.attribution.test_cam_family import reference, stretched
 
 
@@ -64,6 +65,14 @@ def test_all_targets_of_an_image_share_its_passes(convnet, images):
     assert sum(seen[1:]) == 2 * 16  # two images, sixteen channels
     alone = [score_cam(convnet, images[[r]], targets[[i]], layer="conv2", image_index=[0]) for i, r in enumerate(rows)]
     torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_many_small_passes_give_the_same(convnet, images, targets):
+    expected = score_cam(convnet, images, targets, layer="pool", image_index=range(4))
+    with at_most(3):
+        maps, seen = counted(convnet, lambda: score_cam(convnet, images, targets, layer="pool", image_index=range(4)))
+    torch.testing.assert_close(maps, expected)
+    assert max(seen[1:]) == 3
 
 
 def test_dead_channels_take_no_pass_and_do_not_weigh(convnet, images, targets):
