@@ -53,7 +53,9 @@ def into_a_part(x: Tensor) -> Tensor:
     return y
 
 
-@pytest.mark.parametrize("function", [in_place_unused, in_place_in_list, into_a_part, lambda x: functional.relu_(x * 1)])
+@pytest.mark.parametrize(
+    "function", [in_place_unused, in_place_in_list, into_a_part, lambda x: functional.relu_(x * 1)]
+)
 def test_result_and_gradient_are_those_of_the_network_that_writes_in_place(function):
     images = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     results = []

@@ -29,6 +29,8 @@ def test_scores(metric: str, value: float | None, unit: str, expected: str):
         ("roar_accuracy", 0.05, "", "+5.0 pp"),
         ("roar_accuracy", -0.05, "", "−5.0 pp"),
         ("morf", -0.25, "", "−0.250"),
+        ("morf", -0.0004, "", "0.000"),
+        ("roar_accuracy", 0.0004, "", "0.0 pp"),
         ("morf_deviation", 3.0, "%", "+3.0 %"),
         ("morf", None, "", "–"),
     ],

@@ -136,6 +136,13 @@ def test_a_baseline_that_beats_the_best_method_is_named():
     )
 
 
+def test_baselines_that_beat_the_same_methods_stand_in_one_sentence():
+    methods = {"ig": "integrated_gradients", "sobel": "sobel", "flat": "constant", "random": "random"}
+    scores = {"morf": {"ig": 0.2, "sobel": 0.05, "flat": 0.1, "random": 0.4}}
+    said = _passage(_facts(_recipe(scores=scores, methods=methods)), "What needs no look")
+    assert "`sobel` and `flat` never look at the classifier, and rank above `ig` in MoRF." in said
+
+
 @pytest.mark.parametrize("metric", ["roar_accuracy", "kar_accuracy", "morf", "lerf", "srg", "insertion", "deletion"])
 @pytest.mark.parametrize("verdict", ["better", "worse", "undecided"])
 def test_each_method_stands_under_its_verdict(metric: str, verdict: str):

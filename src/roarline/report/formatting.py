@@ -30,14 +30,16 @@ def interval_text(metric: str, low: float | None, high: float | None, unit: str 
 
 
 def difference_text(metric: str, value: float | None, unit: str = "") -> str:
-    """A difference with its sign; shares in percentage points."""
+    """A difference with its sign, without one where it rounds to 0; shares in percentage points."""
     if value is None:
         return "–"
-    sign = "+" if value >= 0 else "−"
-    size = abs(value)
+    size, words = plain(abs(value), 3), ""
     if is_share(metric):
-        return f"{sign}{plain(100 * size, 1)} pp"
-    return f"{sign}{plain(size, 1)} {unit}" if unit else f"{sign}{plain(size, 3)}"
+        size, words = plain(100 * abs(value), 1), " pp"
+    elif unit:
+        size, words = plain(abs(value), 1), f" {unit}"
+    sign = "" if float(size) == 0 else "+" if value > 0 else "−"
+    return f"{sign}{size}{words}"
 
 
 def percent(value: float) -> str:

@@ -263,10 +263,14 @@ def _leakage(facts: Facts) -> Iterator[str]:
 
 def _baselines(facts: Facts) -> Iterator[str]:
     for metric in ("roar_accuracy", "morf" if facts.has("morf") else "deletion"):
+        groups: dict[tuple[str, ...], list[str]] = {}
         for baseline, beaten in outranked_by(facts, metric).items():
+            groups.setdefault(tuple(beaten), []).append(baseline)
+        for beaten, baselines in groups.items():
+            looks, ranks = ("looks", "ranks") if len(baselines) == 1 else ("look", "rank")
             yield (
-                f"`{baseline}` never looks at the classifier, and ranks above "
-                f"{_list(beaten)} in {metric_title(metric)}."
+                f"{_list(baselines)} never {looks} at the classifier, and {ranks} above {_list([*beaten])} in "
+                f"{metric_title(metric)}."
             )
 
 
