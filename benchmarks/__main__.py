@@ -17,7 +17,9 @@ HOT_PATHS = {
     "perturbation": "benchmarks.perturbation",
     "extraction": "benchmarks.extraction",
     "sampling": "benchmarks.sampling",
+    "optimising": "benchmarks.optimising",
     "training": "benchmarks.training",
+    "localization": "benchmarks.localization",
 }
 
 

@@ -54,8 +54,8 @@ def test_noise_with_thousands_of_basins(connectivity: Connectivity) -> None:
 
 def test_weights_add_up_over_each_component() -> None:
     values = np.array([[3, 0, 1], [2, 0, 1]])
-    found = components_above(values, np.array([0, 2]), 4, np.array([[1.0, 9.0, 4.0], [2.0, 9.0, 8.0]]))
-    assert sorted(zip(found.level.tolist(), found.enclosed.tolist(), strict=True)) == [(0, 3.0), (0, 12.0), (1, 1.0)]
+    found = components_above(values, np.array([0, 2]), 4, [np.array([[1.0, 9.0, 4.0], [2.0, 9.0, 8.0]])])
+    assert sorted(zip(found.level.tolist(), found.sums[:, 0].tolist(), strict=True)) == [(0, 3.0), (0, 12.0), (1, 1.0)]
 
 
 def test_levels_that_do_not_rise_are_refused() -> None:

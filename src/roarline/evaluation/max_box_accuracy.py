@@ -99,7 +99,7 @@ def _found(map_HW: np.ndarray, step: float, compat: Compat) -> tuple[np.ndarray,
     grey = _grey(map_HW)
     cuts = (thresholds(step) * int(grey.max())).astype(np.int64)
     levels, of_threshold = np.unique(cuts, return_inverse=True)
-    weights = _quad_weights(grey) if compat == "original" else None
+    weights = _contour_weights(grey) if compat == "original" else ()
     return levels, of_threshold, components_above(grey, levels, 8, weights)
 
 
@@ -117,21 +117,38 @@ def _largest(found: LevelComponents, levels: np.ndarray, map_HW: np.ndarray, com
         last = np.flatnonzero(np.append(np.diff(found.level[order]) != 0, True))[: len(order)]
         boxes[found.level[order[last]]] = found.boxes[order[last]]
         return boxes
-    grey = _grey(map_HW)
-    sides = found.boxes[:, 2:] - found.boxes[:, :2]
-    most = sides[:, 0] * sides[:, 1]  # what a polygon through the outermost pixels can enclose
-    for level in np.unique(found.level).tolist():
-        here = np.flatnonzero(found.level == level)
-        candidates = here[most[here] >= found.enclosed[here].max()]
-        if len(candidates) > 1:
-            areas = [_filled_area(grey, int(levels[level]), found.boxes[one]) for one in candidates]
-            ties = candidates[np.isclose(areas, max(areas), rtol=0, atol=1e-9)]
-            # OpenCV lists contours from the last row up; of equal ones the first of the list is taken.
-            chosen = max(ties.tolist(), key=lambda one: (found.boxes[one, 1], found.boxes[one, 0]))
-        else:
-            chosen = candidates[0]
-        boxes[level] = _published(found.boxes[[chosen]], map_HW.shape)[0]
+    chosen = _enclosing_most(found, levels, _grey(map_HW))
+    boxes[found.level[chosen]] = _published(found.boxes[chosen], map_HW.shape)
     return boxes
+
+
+def _enclosing_most(found: LevelComponents, levels: np.ndarray, grey_HW: np.ndarray) -> np.ndarray:
+    """Which component of each level has the contour that encloses most: int64 [≤ L].
+
+    A contour encloses its component and the component's holes, with what lies in them. Where a component has no hole,
+    its own area is the answer; else that lies between its own area and its box's, and only where this leaves several
+    to choose from is a hole filled. The largest area of a level is no smaller than that of any higher level.
+    """
+    own, euler = found.sums.T
+    sides = found.boxes[:, 2:] - found.boxes[:, :2]
+    most = np.where(euler > 0.5, own, sides[:, 0] * sides[:, 1])  # Euler's number is 1 - holes
+    chosen, least = [], 0.0
+    for level in np.unique(found.level)[::-1].tolist():
+        here = np.flatnonzero(found.level == level)
+        least = max(least, float(own[here].max()))
+        candidates = here[most[here] >= least]
+        if len(candidates) > 1:
+            areas = np.full(len(candidates), -1.0)
+            for place in np.argsort(-most[candidates], kind="stable").tolist():
+                one = candidates[place]
+                if most[one] >= least:
+                    whole = euler[one] > 0.5
+                    areas[place] = own[one] if whole else _filled_area(grey_HW, int(levels[level]), found.boxes[one])
+                    least = max(least, float(areas[place]))
+            candidates = candidates[areas >= areas.max()]
+        # OpenCV lists contours from the last row up; of equal ones the first of the list is taken.
+        chosen.append(max(candidates.tolist(), key=lambda one: (found.boxes[one, 1], found.boxes[one, 0])))
+    return np.array(chosen, dtype=np.int64)
 
 
 def _published(boxes_n4: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -141,18 +158,29 @@ def _published(boxes_n4: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(np.minimum(boxes_n4 + np.array([0, 0, 1, 1]), limits))
 
 
-def _quad_weights(grey_HW: np.ndarray) -> np.ndarray:
-    """Each pixel's share of the polygons through the outermost pixels' centres.
+def _contour_weights(grey_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What each pixel adds to its component's area and Euler number, as pixels come in from the highest to the lowest.
 
-    Of every 2 × 2 pixels, three inside enclose a triangle of 1/2 px², four the whole square. All four touch each other,
-    so that the pixel that completes the triangle, and the one that completes the square, bear 1/2 each.
+    Both are sums over 2 × 2 pixels. Area of the polygon through the outermost pixels' centres: three inside enclose a
+    triangle of 1/2 px², four the whole square. Euler's number of 8-connected components: (one inside − three inside −
+    2 · two inside across) / 4 (Gray 1971). All four touch each other, so that each change belongs to the component of
+    the pixel that makes it.
     """
     height, width = grey_HW.shape
-    index = np.arange(height * width).reshape(height, width)
+    index = np.arange((height + 2) * (width + 2)).reshape(height + 2, width + 2)
+    values = np.pad(grey_HW.astype(np.int64), 1, constant_values=-1).ravel()
     corners = np.stack([index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]], axis=-1).reshape(-1, 4)
-    key = grey_HW.ravel()[corners].astype(np.int64) * (height * width) + corners
-    lowest = np.sort(key, axis=1)[:, :2] % (height * width)
-    return 0.5 * np.bincount(lowest.ravel(), minlength=height * width).reshape(height, width)
+    order = np.sort(values[corners] * len(values) * 4 + corners * 4 + np.arange(4), axis=1)[:, ::-1]
+    place, pixel = order % 4, (order // 4) % len(values)
+    across = place[:, 0] + place[:, 1] == 3  # the first two lie on a diagonal
+    changes = np.empty((len(corners), 4))
+    changes[:, 0], changes[:, 3] = 0.25, 0.25
+    changes[:, 1] = np.where(across, -0.75, -0.25)
+    changes[:, 2] = np.where(across, 0.25, -0.25)
+    area = 0.5 * np.bincount(pixel[:, 2:].ravel(), minlength=len(values))
+    euler = np.bincount(pixel.ravel(), changes.ravel(), minlength=len(values))
+    inside = np.s_[1:-1, 1:-1]
+    return area.reshape(height + 2, -1)[inside], euler.reshape(height + 2, -1)[inside]
 
 
 def _holes(grey_HW: np.ndarray, levels: np.ndarray) -> LevelComponents:
@@ -163,17 +191,19 @@ def _holes(grey_HW: np.ndarray, levels: np.ndarray) -> LevelComponents:
     x0, y0, x1, y1 = dark.boxes.T
     closed = (x0 > 0) & (y0 > 0) & (x1 < width - 1) & (y1 < height - 1)
     around = dark.boxes[closed] + np.array([-1, -1, 1, 1])
-    return LevelComponents(len(levels) - 1 - dark.level[closed], around, dark.pixels[closed], dark.enclosed[closed])
+    return LevelComponents(len(levels) - 1 - dark.level[closed], around, dark.pixels[closed], dark.sums[closed])
 
 
 def _filled_area(grey_HW: np.ndarray, level: int, box_4: np.ndarray) -> float:
     """What the polygon around one component encloses, its holes included, in px²."""
     x0, y0, x1, y1 = box_4.tolist()
-    crop = grey_HW[y0 : y1 + 1, x0 : x1 + 1] > level
-    labels, count = ndimage.label(crop, np.ones((3, 3)))
-    extents = ndimage.find_objects(labels)
-    whole = next(number for number in range(count) if _spans(extents[number], crop.shape))
-    filled = ndimage.binary_fill_holes(labels == whole + 1)
+    labels, count = ndimage.label(grey_HW[y0 : y1 + 1, x0 : x1 + 1] > level, np.ones((3, 3)))
+    whole = 1
+    if count > 1:
+        extents = ndimage.find_objects(labels)
+        whole = next(number for number in range(1, count + 1) if _spans(extents[number - 1], labels.shape))
+    outside, _ = ndimage.label(np.pad(labels != whole, 1, constant_values=True))
+    filled = outside[1:-1, 1:-1] != outside[0, 0]
     corners = filled[:-1, :-1].astype(np.int64) + filled[:-1, 1:] + filled[1:, :-1] + filled[1:, 1:]
     return float((corners == 4).sum() + 0.5 * (corners == 3).sum())
 

@@ -10,6 +10,7 @@ Shapes: H × W px, L levels, K basins, n components of all levels together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,17 +32,17 @@ class LevelComponents:
         level: int64 [n], index into the levels.
         boxes: int64 [n, 4], x0, y0, x1, y1 in px, inclusive.
         pixels: int64 [n], number of pixels.
-        enclosed: float64 [n], the sum over the component's pixels of ``weights`` (0 without them).
+        sums: float64 [n, W], the sums over the component's pixels of each of ``weights``.
     """
 
     level: np.ndarray
     boxes: np.ndarray
     pixels: np.ndarray
-    enclosed: np.ndarray
+    sums: np.ndarray
 
 
 def components_above(
-    values_HW: np.ndarray, levels_L: np.ndarray, connectivity: Connectivity, weights_HW: np.ndarray | None = None
+    values_HW: np.ndarray, levels_L: np.ndarray, connectivity: Connectivity, weights: Sequence[np.ndarray] = ()
 ) -> LevelComponents:
     """Components of {value > level}, for every level.
 
@@ -49,7 +50,7 @@ def components_above(
         values_HW: Real, finite.
         levels_L: Rising, no two equal.
         connectivity: 4 or 8 neighbours.
-        weights_HW: Numbers to be added up over each component's pixels, e.g. its share of an area.
+        weights: W arrays [H, W] of numbers to be added up over each component's pixels, e.g. shares of an area.
 
     Raises:
         ValueError: Levels don't rise.
@@ -63,14 +64,14 @@ def components_above(
     slots = np.searchsorted(levels_L, values_HW, side="left").astype(np.int32)
     if not slots.any():
         empty = np.empty(0, dtype=np.int64)
-        return LevelComponents(empty, np.empty((0, 4), dtype=np.int64), empty, np.empty(0))
+        return LevelComponents(empty, np.empty((0, 4), dtype=np.int64), empty, np.empty((0, len(weights))))
     basin, count = _basins(slots, connectivity)
     order, link = _leaf_order(slots, basin, count, connectivity)
     place = np.empty(count, dtype=np.int64)
     place[order] = np.arange(count)
     ys, xs = np.nonzero(slots)
     slot = slots[ys, xs].astype(np.int64)
-    return _reduce(place[basin[ys, xs]], slot, xs, ys, link, len(levels_L), weights_HW)
+    return _reduce(place[basin[ys, xs]], slot, xs, ys, link, len(levels_L), weights)
 
 
 def _basins(slots_HW: np.ndarray, connectivity: Connectivity) -> tuple[np.ndarray, int]:
@@ -159,7 +160,7 @@ def _edges(
 
 def _reduce(
     leaf: np.ndarray, slot: np.ndarray, xs: np.ndarray, ys: np.ndarray, link_K: np.ndarray, levels: int,
-    weights_HW: np.ndarray | None,
+    weights: Sequence[np.ndarray],
 ) -> LevelComponents:  # fmt: skip
     """Boxes and sizes: first of each basin above each level, then of each run of basins."""
     count = len(link_K)
@@ -178,8 +179,8 @@ def _reduce(
     pixels = np.add.reduceat(total(None), starts)
     present = pixels > 0
     x0, y0, x1, y1 = (np.minimum.reduceat(lowest(values), starts)[present] for values in (xs, ys, -xs, -ys))
-    enclosed = np.zeros(int(present.sum()))
-    if weights_HW is not None:
-        enclosed = np.add.reduceat(total(weights_HW[ys, xs]), starts)[present]
+    sums = np.zeros((int(present.sum()), len(weights)))
+    for place, weight_HW in enumerate(weights):
+        sums[:, place] = np.add.reduceat(total(weight_HW[ys, xs]), starts)[present]
     boxes = np.stack([x0, y0, -x1, -y1], axis=1).astype(np.int64)
-    return LevelComponents((starts // count)[present], boxes, pixels[present].astype(np.int64), enclosed)
+    return LevelComponents((starts // count)[present], boxes, pixels[present].astype(np.int64), sums)
