@@ -67,7 +67,7 @@ def test_grad_cam_plus_plus_equals_the_published_formula(arrays):
 
 
 def test_grad_cam_plus_plus_of_small_gradients_is_not_decided_by_an_epsilon():
-    """α tends to 1 / 2, up to the g Σ A beside it (1e-5); with 1e-6 added to 2 g², as pytorch-grad-cam does, it would be 1e-6 where g is 1e-6."""
+    """α tends to 1 / 2, up to g Σ A beside it (1e-5); with pytorch-grad-cam's 1e-6 beside 2 g² it would be 1e-6."""
     activations, gradients = drawn(0)
     half = channel_cam(activations, gradients.clamp(min=0).sum(dim=(2, 3)) / 2)
     torch.testing.assert_close(grad_cam_plus_plus(activations, 1e-6 * gradients) * 1e6, half, rtol=1e-4, atol=0)
