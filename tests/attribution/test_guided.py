@@ -1,4 +1,4 @@
-"""guided_backprop, deconvnet, guided_gradcam: by hand, parity with captum and TorchRay's arrays, every call of a ReLU."""
+"""guided_backprop, deconvnet, guided_gradcam: by hand, parity with captum and TorchRay, every call of a ReLU."""
 
 import captum.attr
 import numpy as np

@@ -1,4 +1,4 @@
-"""linear_approximation: a class activation map by hand, TorchRay's arrays, the gradient at a layer that it builds on."""
+"""linear_approximation: a class activation map by hand, TorchRay's arrays, the gradient at a layer under it."""
 
 import numpy as np
 import pytest

@@ -24,8 +24,8 @@ from roarline.errors import MethodError
 _CLIPS = frozenset({"relu", "relu6", "hardtanh"})
 _ELEMENTWISE = _CLIPS | frozenset({
     "abs", "celu", "clamp", "clamp_max", "clamp_min", "clip", "elu", "erf", "exp", "gelu", "hardshrink", "hardsigmoid",
-    "hardswish", "leaky_relu", "log", "log_softmax", "logsigmoid", "mish", "pow", "prelu", "rdiv", "reciprocal", "rpow", "rrelu",
-    "rsqrt", "selu", "sigmoid", "silu", "softmax", "softplus", "softshrink", "softsign", "sqrt", "square",
+    "hardswish", "leaky_relu", "log", "log_softmax", "logsigmoid", "mish", "pow", "prelu", "rdiv", "reciprocal", "rpow",
+    "rrelu", "rsqrt", "selu", "sigmoid", "silu", "softmax", "softplus", "softshrink", "softsign", "sqrt", "square",
     "tanh", "tanhshrink", "threshold",
 })  # fmt: skip
 _POOLS = frozenset({"max_pool2d", "adaptive_max_pool2d"})

@@ -25,7 +25,7 @@ from roarline.models.recording import recording
 _WEIGHTED = frozenset({"conv2d", "linear"})
 _MEANS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
 _PLAIN = RESHAPES | frozenset({"max_pool2d", "adaptive_max_pool2d"})
-_SCALES = frozenset({"batch_norm", "mul", "div", "truediv", "sub"})
+_SCALES = frozenset({"batch_norm", "mul", "div", "true_divide", "sub"})
 _TINY = 1e-20
 
 

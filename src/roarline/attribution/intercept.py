@@ -47,7 +47,7 @@ RESHAPES = frozenset({
 """Functions that give back the values that they got, elsewhere."""
 LINEAR = RESHAPES | frozenset({
     "adaptive_avg_pool2d", "add", "avg_pool2d", "div", "interpolate", "mean", "mul", "neg", "rsub", "sub", "sum",
-    "truediv",
+    "true_divide",
 })  # fmt: skip
 """Functions that are linear in what depends on the image, products and quotients with constants included."""
 
@@ -91,7 +91,7 @@ class Call:
 
     def is_linear(self) -> bool:
         """Of ``LINEAR``, and not the product or quotient of two activations."""
-        if self.name in ("mul", "div", "truediv"):
+        if self.name in ("mul", "div", "true_divide"):
             return sum(tensor.requires_grad for tensor in self.tensors()) == 1
         return self.name in LINEAR
 

@@ -30,7 +30,7 @@ _THROUGH = frozenset({
     "tanh",
 })  # fmt: skip
 _GATES = frozenset({"sigmoid", "hardsigmoid"})
-_ARITHMETIC = frozenset({"add", "sub", "mul", "div", "truediv"})
+_ARITHMETIC = frozenset({"add", "sub", "mul", "div", "true_divide"})
 _KEEPS_SIGN = RESHAPES | frozenset({
     "add", "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "cat", "max_pool2d", "mean", "sum",
 })  # fmt: skip
