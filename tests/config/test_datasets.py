@@ -41,3 +41,22 @@ def test_boxes_that_are_asked_for_are_ground_truth(name: str) -> None:
 def test_masks_beside_cub() -> None:
     assert DATASETS["cub"].known({}) == ("boxes",)
     assert DATASETS["cub"].known({"segmentation": "segmentations"}) == ("boxes", "segmentation")
+
+
+def test_what_is_not_set_is_in_no_key() -> None:
+    """So that a new setting leaves every artifact that was made without it valid."""
+    from roarline.execution.plan import build_plan
+
+    def parameters(**data: Any) -> dict[str, Any]:
+        said = {"dataset": "image_folder", **data}
+        experiment = Experiment.model_validate(
+            {"name": "x", "data": said, "model": {"arch": "small_cnn"}, "train-cls": {},
+             "attribution": {"methods": [{"name": "random"}]}}
+        )  # fmt: skip
+        return build_plan(experiment).of("prepare-data")[0].parameters
+
+    assert parameters(params={"boxes": None}, validation_per_class=None, limit={"per_class": False}) == parameters()
+    assert parameters()["params"] == {}
+    changed = parameters(params={"boxes": "boxes.csv"}, validation_per_class=2, limit={"per_class": True})
+    assert (changed["params"], changed["validation_per_class"]) == ({"boxes": "boxes.csv"}, 2)
+    assert changed["limit_per_class"] is True

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roarline.data.splits import draw_count, draw_share, strata
+from roarline.data.splits import draw_count, draw_per_group, draw_share, strata
 from roarline.errors import DataError
 
 SIZES = st.lists(st.integers(2, 40), min_size=1, max_size=6)
@@ -82,3 +82,16 @@ def test_strata_of_several_labels_are_the_rarest_of_each_sample() -> None:
     labels = np.asarray([[1, 0, 0], [1, 1, 0], [1, 1, 1], [0, 0, 0], [1, 0, 0]])
     assert strata(labels).tolist() == [0, 1, 2, 3, 0]
     assert strata(np.asarray([2, 0])).tolist() == [2, 0]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 12), st.integers(0, 3))
+def test_so_many_of_each_group(labels: list[int], count: int, seed: int) -> None:
+    groups = np.asarray(labels)
+    ids = [f"id {row}" for row in range(len(labels))]
+    drawn = draw_per_group(ids, groups, count, seed)
+    for group in set(labels):
+        assert drawn[groups == group].sum() == min(count, labels.count(group))
+    assert (draw_per_group(ids, groups, count + 1, seed) >= drawn).all()  # a larger draw holds the smaller one
+    order = np.random.default_rng(seed).permutation(len(labels))
+    again = draw_per_group([ids[row] for row in order], groups[order], count, seed)
+    assert np.array_equal(again, drawn[order])

@@ -263,3 +263,25 @@ def test_a_compressed_tar_of_real_images_is_streamed(tmp_path: Path) -> None:
         assert dataset.image_size == (64, 64)
         assert np.bincount(dataset.labels[dataset.rows("train")]).tolist() == [10] * 20
         assert dataset.mean == pytest.approx([0.48, 0.45, 0.40], abs=0.05)  # natural images
+
+
+def test_subsets_of_so_many_images_a_class(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "raw", tree(("train", "test"), ("cat", "dog", "emu"), 9))
+    seen = {}
+    for count in (2, 3):
+        path = prepare(
+            tmp_path / str(count), "image_folder", root, limit={"train": 4, "validation": None, "test": count},
+            limit_per_class=True, validation_per_class=3,
+        )  # fmt: skip
+        with DatasetFile(path) as dataset:
+            sizes = {split: np.bincount(dataset.labels[dataset.rows(split)]).tolist() for split in SPLITS}
+            assert sizes == {"train": [4, 4, 4], "validation": [3, 3, 3], "test": [count] * 3}
+            assert not {*_ids(dataset, "train")} & {*_ids(dataset, "validation")}
+            seen[count] = {*_ids(dataset, "test")}
+    assert seen[2] < seen[3]
+
+
+def test_a_class_without_images_left_to_train_on_is_named(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "raw", tree(count=3))
+    with pytest.raises(DataError, match="validation_per_class 3 leaves no training image of 2 classes: cat, dog"):
+        prepare(tmp_path, "image_folder", root, validation_per_class=3)

@@ -48,6 +48,7 @@ class Limit(Section):
     train: int | None = Field(None, ge=1, description="before the validation split is cut from it")
     validation: int | None = Field(None, ge=1, description="of the split that was cut, or that the data set has")
     test: int | None = Field(None, ge=1, description="of the images that everything is evaluated on")
+    per_class: bool = Field(False, description="the numbers count images of each class, not of all together")
 
 
 class Statistics(Section):
@@ -72,6 +73,9 @@ class Data(Section):
     root: str | None = Field(None, description="folder or tar of the raw data; never part of a key")
     params: dict[str, Any] = Field(default_factory=dict, description="the data set's own, see `roarline list datasets`")
     validation_fraction: float = Field(0.125, ge=0, lt=1, description="share of the training split, stratified")
+    validation_per_class: int | None = Field(
+        None, ge=1, description="instead: so many training images of each class are held out"
+    )
     limit: Limit = Limit()
     resize_px: int | None = Field(None, ge=1, description="resize the shorter side to this, bilinear, antialiased")
     crop_px: int | None = Field(None, ge=1, description="then cut a centre square of this side")

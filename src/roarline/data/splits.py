@@ -80,6 +80,15 @@ def draw_count(sample_ids: Sequence[str], groups: np.ndarray, count: int, seed: 
     return _first_of_groups(order, groups, dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
+def draw_per_group(sample_ids: Sequence[str], groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw ``count`` samples of each group, all of a group that has fewer.
+
+    Args, Returns: as ``draw_share``. A larger count draws the same samples and more.
+    """
+    wanted = dict.fromkeys(np.unique(groups).tolist(), count)
+    return _first_of_groups(_order(sample_ids, seed), groups, wanted)
+
+
 def _order(sample_ids: Sequence[str], seed: int) -> np.ndarray:
     """Rows in the order in which they are drawn: by a hash of seed and id, so that no other sample matters."""
     salt = str(seed).encode()

@@ -168,17 +168,21 @@ def _data_parameters(plan: Plan) -> dict[str, Any]:
     parameters: dict[str, Any] = {
         "dataset": data.dataset,
         "validation_fraction": data.validation_fraction,
-        "limit": data.limit.model_dump(mode="json"),
+        "limit": data.limit.model_dump(mode="json", exclude={"per_class"}),
         "resize_px": data.resize_px,
         "crop_px": data.crop_px,
         "pack_limit_mb": data.pack_limit_mb,
         "seed": plan.experiment.seed,
         "threads": 1,
     }
+    if data.limit.per_class:
+        parameters["limit_per_class"] = True
+    if data.validation_per_class is not None:
+        parameters["validation_per_class"] = data.validation_per_class
     if data.dataset in DATASETS:
         component = DATASETS[data.dataset]
         params = parse_params("dataset", data.dataset, component.params, data.params)
-        parameters["params"] = params.model_dump(mode="json")
+        parameters["params"] = params.model_dump(mode="json", exclude_none=True)
         raw = load_object(component.fingerprint)(data.root, parameters["params"])
         if raw is None:
             plan.pending = (

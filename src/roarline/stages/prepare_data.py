@@ -15,7 +15,7 @@ from roarline.config.datasets import DATASETS
 from roarline.data.geometry import fit_boxes, fit_segmentation
 from roarline.data.pixels import PixelStream
 from roarline.data.raw import STREAMED, RawDataset
-from roarline.data.splits import draw_count, draw_share, strata
+from roarline.data.splits import draw_count, draw_per_group, draw_share, strata
 from roarline.data.staging import Staging
 from roarline.errors import DataError
 from roarline.seeds import derive_seed
@@ -97,11 +97,16 @@ def choose(raw: RawDataset, parameters: dict[str, Any]) -> tuple[np.ndarray, np.
         raise DataError(f"data set {raw.name!r}: no image is in the test split, on which everything is measured")
     if len(validation) and not len(train):
         raise DataError(f"data set {raw.name!r}: a validation split, but no image in the training split")
-    if len(train) and not len(validation) and fraction > 0:
-        names = None if raw.multi_label else raw.class_names
-        ids = [raw.sample_ids[row] for row in train.tolist()]
+    held_out = parameters.get("validation_per_class")
+    if len(train) and not len(validation) and (fraction > 0 or held_out is not None):
+        ids, groups = [raw.sample_ids[row] for row in train.tolist()], strata(raw.labels[train])
         seed_of_draw = derive_seed(seed, "prepare-data", "validation")
-        drawn = draw_share(ids, strata(raw.labels[train]), fraction, seed_of_draw, group_names=names)
+        if held_out is not None:
+            _refuse_all_held_out(raw, groups, held_out)
+            drawn = draw_per_group(ids, groups, held_out, seed_of_draw)
+        else:
+            names = None if raw.multi_label else raw.class_names
+            drawn = draw_share(ids, groups, fraction, seed_of_draw, group_names=names)
         split[train[drawn]] = SPLITS.index("validation")
     used = np.zeros(len(raw), dtype=bool)
     for code, name in enumerate(SPLITS):
@@ -109,12 +114,22 @@ def choose(raw: RawDataset, parameters: dict[str, Any]) -> tuple[np.ndarray, np.
         limit = parameters["limit"][name]
         if limit is not None and len(rows):
             ids = [raw.sample_ids[row] for row in rows.tolist()]
-            rows = rows[
-                draw_count(ids, strata(raw.labels[rows]), limit, derive_seed(seed, "prepare-data", "limit", name))
-            ]
+            draw = draw_per_group if parameters.get("limit_per_class") else draw_count
+            rows = rows[draw(ids, strata(raw.labels[rows]), limit, derive_seed(seed, "prepare-data", "limit", name))]
         used[rows] = True
     rows = np.flatnonzero(used).astype(np.int64)
     return rows, split[rows]
+
+
+def _refuse_all_held_out(raw: RawDataset, groups: np.ndarray, count: int) -> None:
+    classes, sizes = np.unique(groups, return_counts=True)
+    small = [int(label) for label, size in zip(classes, sizes, strict=True) if size <= count]
+    if small:
+        names = [raw.class_names[label] if label < len(raw.class_names) else "no label" for label in small]
+        raise DataError(
+            f"data set {raw.name!r}: data.validation_per_class {count} leaves no training image of {len(small)} "
+            f"classes: {', '.join(names[:10])}"
+        )
 
 
 def _file_sizes(raw: RawDataset, rows: np.ndarray) -> list[int]:
