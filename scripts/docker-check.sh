@@ -2,8 +2,9 @@
 # Builds every image and sends an experiment from container to container, joined by nothing but the artifact folder:
 #   scripts/docker-check.sh [words for roarline …]        e.g. --set evaluate-roar.repeats=1
 #
-# Each container must write artifacts of its own stage and of no other: one that made up for a predecessor's
-# missing result would hide that the two do not share it. At the end there must be a report.
+# A container for each stage that the experiment has; each must write artifacts of its own stage and of no other: one
+# that made up for a predecessor's missing result would hide that the two do not share it. At the end there must be a
+# report.
 #
 #   CONFIG        the experiment (else configs/digits.yaml)
 #   BASE_IMAGE    another base image, e.g. one that is already on this machine
@@ -39,7 +40,15 @@ export ARTIFACTS="$work/artifacts" CACHE="$work/cache" DATA="${DATA:-$work/data}
 
 made() { (cd "$ARTIFACTS" && find . -path './*/*/manifest.json' ! -path './.*/*' | sort); }
 
+# the stages that the experiment asks for, in the order of the pipeline: each starts a line of `status`
+asked=$("$here/docker-run.sh" status "$config" "$@")
+wanted=""
 for stage in $stages; do
+    ! echo "$asked" | grep -q "^$stage " || wanted="$wanted $stage"
+done
+[ -n "$wanted" ] || die "$config asks for no stage: $asked"
+
+for stage in $wanted; do
     say "container $image:$stage"
     made >"$work/before"
     "$here/docker-run.sh" "$stage" "$config" "$@"
@@ -51,4 +60,4 @@ done
 report=$(find "$ARTIFACTS/experiments" -path '*/report/index.html' -size +0 | head -n 1)
 [ -n "$report" ] || die "no report in $ARTIFACTS/experiments"
 "$here/docker-run.sh" status "$config" "$@"
-say "$(wc -c <"$report") bytes of report came through $(echo "$stages" | wc -w) containers${KEEP:+: $report}"
+say "$(wc -c <"$report") bytes of report came through $(echo "$wanted" | wc -w) containers${KEEP:+: $report}"
