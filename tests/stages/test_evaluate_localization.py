@@ -12,7 +12,7 @@ from roarline.artifacts.dataset import DATASET_FILE, DatasetContent, write_datas
 from roarline.artifacts.features import FEATURES_FILE, read_features
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import SCORES_FILE, read_parquet
-from roarline.config.localization import ON_GRIDS, EvaluateLocalization
+from roarline.config.localization import OF_CLASSES, ON_GRIDS, EvaluateLocalization
 from roarline.config.metrics import METRICS
 from roarline.errors import DataError
 from roarline.evaluation.max_box_accuracy import boxes_right
@@ -26,7 +26,8 @@ from tests.stages.toy_classifier import job_for, make_artifact, toy_classifier, 
 from tests.stages.toy_maps import distinct_values, toy_maps
 
 SIDE, COUNT, STEP = 16, 12, 0.25
-EVERY = [name for name, metric in METRICS.items() if metric.stage == stage.STAGE and name not in ON_GRIDS]
+OTHERS = (*ON_GRIDS, *OF_CLASSES)  # they make maps of their own
+EVERY = [name for name, metric in METRICS.items() if metric.stage == stage.STAGE and name not in OTHERS]
 PARAMETERS = {
     **EvaluateLocalization(metrics=EVERY, tolerance_px=2, threshold_step=STEP).model_dump(mode="json"),
     "sign": "signed", "mask": "min_max", "seed": 0, "threads": 1,

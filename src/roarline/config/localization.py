@@ -12,6 +12,7 @@ from roarline.config.wording import suggest
 
 STAGE = "evaluate-localization"
 ON_GRIDS = ("grid_pointing_game", "difull")
+OF_CLASSES = ("class_specificity", "own_class_probability", "other_class_probability")
 
 
 class Grid(Section):
@@ -22,6 +23,13 @@ class Grid(Section):
     confidence: float = Field(
         0.5, ge=0, le=1, description="least probability that the classifier must give an image's class"
     )
+
+
+class ClassMatrix(Section):
+    """Masks of every class, on images of every class."""
+
+    classes: list[str] | None = Field(None, min_length=1, description="names; null: all of the data set's")
+    images: int = Field(100, ge=1, description="test images that have one of the classes, a draw from the seed")
 
 
 class EvaluateLocalization(Section):
@@ -55,6 +63,9 @@ class EvaluateLocalization(Section):
         1e-5, ge=0, lt=1, description="effective_complexity: pixels above this share of the largest magnitude count"
     )
     grid: Grid = Field(Grid(), description="grid_pointing_game and difull")
+    class_matrix: ClassMatrix = Field(
+        ClassMatrix(), description="class_specificity, own_class_probability, other_class_probability"
+    )
     limit: int | None = Field(None, ge=1, description="test images, a draw from the seed; null means all")
     compat: Literal["corrected", "original"] = Field(
         "corrected",

@@ -15,7 +15,7 @@ from roarline.config.component import MethodComponent, UserComponent, load_objec
 from roarline.config.datasets import DATASETS
 from roarline.config.experiment import EvaluatePerturbation, Experiment, Method
 from roarline.config.load import parse_params
-from roarline.config.localization import ON_GRIDS, EvaluateLocalization
+from roarline.config.localization import OF_CLASSES, ON_GRIDS, EvaluateLocalization
 from roarline.config.methods import METHODS
 from roarline.config.models import MODELS
 from roarline.config.published_models import is_weights_path
@@ -308,39 +308,44 @@ def _add_localization(plan: Plan, method: Method, dataset: Job, classifier: Job,
     section = plan.experiment.evaluate_localization or EvaluateLocalization()
     shared = {"sign": _sign(method), "seed": plan.experiment.seed}
     local, jobs = {"root": plan.experiment.data.root}, {}
-    of_maps = [metric for metric in section.table_metrics if metric not in ON_GRIDS]
-    on_grids = [metric for metric in section.table_metrics if metric in ON_GRIDS]
+    mask = method.mask or ("none" if method.component in _MASKS else "min_max")
+    of_maps = [metric for metric in section.table_metrics if metric not in (*ON_GRIDS, *OF_CLASSES)]
     if of_maps:
         jobs[f"localization:{method.name}"] = _add(
             plan,
             _LOCALIZATION,
             f"{_LOCALIZATION} {method.name}",
             {
-                **section.model_dump(mode="json", exclude={"metrics", "grid"}),
+                **section.model_dump(mode="json", exclude={"metrics", "grid", "class_matrix"}),
                 **shared,
                 "metrics": of_maps,
-                "mask": method.mask or ("none" if method.component in _MASKS else "min_max"),
+                "mask": mask,
             },
             {"dataset": dataset, "classifier": classifier, "maps": maps},
             local=local,
         )
-    if on_grids:
-        jobs[f"grids:{method.name}"] = _add(
-            plan,
-            _LOCALIZATION,
-            f"{_LOCALIZATION} {method.name} on grids",
-            {
-                **method_parameters(method),
-                **shared,
-                "metrics": on_grids,
-                "grid": _dump(section.grid),
-                "precision": plan.experiment.attribution.precision,
-                "threads": section.threads,
-            },
-            {"dataset": dataset, "classifier": classifier},
-            local=local,
-            cost=2.0,
-        )
+    of_method = {
+        **method_parameters(method),
+        **shared,
+        "precision": plan.experiment.attribution.precision,
+        "threads": section.threads,
+    }
+    made: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+        "grids": (ON_GRIDS, {"grid": _dump(section.grid)}),
+        "classes": (OF_CLASSES, {"class_matrix": _dump(section.class_matrix), "mask": mask, "compat": section.compat}),
+    }
+    for family, (metrics, settings) in made.items():  # these need maps of their own
+        wanted = [metric for metric in section.table_metrics if metric in metrics]
+        if wanted:
+            jobs[f"{family}:{method.name}"] = _add(
+                plan,
+                _LOCALIZATION,
+                f"{_LOCALIZATION} {method.name}, {family}",
+                {**of_method, **settings, "metrics": wanted},
+                {"dataset": dataset, "classifier": classifier},
+                local=local,
+                cost=2.0,
+            )
     return jobs
 
 

@@ -31,7 +31,7 @@ _POINTS = (_FRACTION, "threshold=")
 _MEANS = (MEAN_SETTING, "mean over thresholds", "mean over classes")
 _RANDOM = "random"
 
-FAMILIES = ("scores", "localization", "grids")
+FAMILIES = ("scores", "localization", "grids", "classes")
 """Roles of the inputs that score methods without retraining: of evaluate-perturbation, and of evaluate-localization."""
 
 

@@ -29,7 +29,7 @@ from roarline.evaluation.passes import memory_format, pass_size
 from roarline.imaging.reduction import apply_sign
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
-from roarline.stages import evaluate_grids
+from roarline.stages import evaluate_class_masks, evaluate_grids
 from roarline.stages.ground_truth import Objects
 from roarline.stages.job import Context, Job
 from roarline.stages.localization_metrics import (
@@ -42,6 +42,7 @@ from roarline.stages.localization_metrics import (
     values_of,
     widths_of,
 )
+from roarline.stages.mask_reading import as_masks
 from roarline.stages.scored_rows import Rows, image_size, rows_per_part, rows_to_score
 
 STAGE = "evaluate-localization"
@@ -69,9 +70,10 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         MethodError: Maps have another size than the images.
         ModelError: The classifier is for other classes.
     """
-    if "grid" in job.parameters:
-        evaluate_grids.run(job, context, writer)
-        return
+    for kind, other in (("grid", evaluate_grids), ("class_matrix", evaluate_class_masks)):
+        if kind in job.parameters:
+            other.run(job, context, writer)
+            return
     parameters, inputs = job.parameters, context.inputs(job)
     metrics = parameters["metrics"]
     asks = any("network" in METRICS[metric].needs for metric in metrics)
@@ -131,25 +133,6 @@ def score_rows(
         logits_of=network.logits_of if network else None,
     )
     return _columns(parameters["metrics"], batch)
-
-
-def as_masks(maps_BHW: Tensor, reading: str) -> Tensor:
-    """Maps as masks in [0, 1].
-
-    Args:
-        maps_BHW: Finite.
-        reading: ``min_max``: from lowest to highest value, a constant map to 1: it calls all pixels as relevant as any;
-            ``none``: as they are.
-
-    Returns:
-        [B, H, W]; NaN all over a map that is to be taken as it is and leaves [0, 1].
-    """
-    low, high = maps_BHW.amin(dim=(1, 2), keepdim=True), maps_BHW.amax(dim=(1, 2), keepdim=True)
-    if reading == "none":
-        return torch.where((low >= 0) & (high <= 1), maps_BHW, torch.nan)
-    doubled = maps_BHW.double()  # the span of float32 maps may be more than float32 holds
-    span = (high.double() - low.double()).where(high > low, 1.0)
-    return torch.where(high > low, (doubled - low) / span, 1.0)
 
 
 def write_scores(folder: Path, rows: Rows, columns: Columns, metrics: Sequence[str]) -> None:

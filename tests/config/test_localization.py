@@ -1,0 +1,64 @@
+"""The section evaluate-localization: what is refused, what is needed, which jobs it plans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from roarline.config.experiment import Experiment
+from roarline.config.localization import EvaluateLocalization
+from roarline.execution.plan import build_plan
+
+
+def experiment(dataset: str = "shapes", **section: Any) -> Experiment:
+    return Experiment.model_validate(
+        {
+            "name": "e", "data": {"dataset": dataset}, "model": {"arch": "small_cnn"}, "train-cls": {"epochs": 1},
+            "attribution": {"methods": [{"name": "gradient"}, {"name": "gradcam", "mask": "none"}], "baselines": []},
+            "evaluate-localization": section,
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (["pointing_gme"], "no metric is 'pointing_gme'.*pointing_game"),
+        (["morf"], "'morf' is computed by evaluate-perturbation"),
+        (["pxap", "pxap"], "holds a metric twice"),
+        ([], "at least 1"),
+    ],
+)
+def test_wrong_metrics_are_refused(metrics: list[str], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        EvaluateLocalization(metrics=metrics)
+
+
+def test_metrics_that_need_ground_truth_are_refused_where_there_is_none() -> None:
+    with pytest.raises(ValidationError, match="'pointing_game' needs segmentation or boxes, and data set 'digits' has"):
+        experiment("digits", metrics=["pointing_game"])
+    with pytest.raises(ValidationError, match="'le' needs boxes"):
+        experiment("digits", metrics=["le"])
+    assert experiment("digits", metrics=["gini_sparseness"]).evaluate_localization
+
+
+def test_a_job_a_method_and_others_for_metrics_that_need_maps_of_their_own() -> None:
+    plan = build_plan(experiment(metrics=["difull", "pointing_game", "class_specificity"]))
+    jobs = plan.of("evaluate-localization")
+    assert [job.parameters["metrics"] for job in jobs] == 2 * [["pointing_game"], ["difull"], ["class_specificity"]]
+    assert [set(job.inputs) for job in jobs[:3]] == [
+        {"dataset", "classifier", "maps"}, {"dataset", "classifier"}, {"dataset", "classifier"}
+    ]  # fmt: skip
+    assert [job.parameters.get("mask") for job in jobs] == ["min_max", None, "min_max", "none", None, "none"]
+    summary = plan.of("aggregate-scores")[0]
+    assert {"localization:gradient", "grids:gradcam", "classes:gradient"} <= set(summary.inputs)
+
+
+def test_settings_of_other_metrics_are_in_no_key() -> None:
+    def keys(**section: Any) -> list[str]:
+        return [job.key for job in build_plan(experiment(metrics=["pxap"], **section)).of("evaluate-localization")]
+
+    assert keys() == keys(grid={"count": 3}) == keys(class_matrix={"images": 3})
+    assert keys() != keys(threshold_step=0.1)
