@@ -46,7 +46,7 @@ class SuperpixelParams(Params):
     samples: int = Field(1000, ge=2, description="altered copies an image")
     superpixels: Literal["slic", "grid"] = Field("slic", description="slic: by colour and place; grid: square cells")
     segments: int = Field(50, ge=1, description="about how many regions")
-    compactness: float = Field(10.0, gt=0, description="slic: weight of place against colour")
+    compactness: float = Field(20.0, gt=0, description="slic: weight of place against colour")
     score: Score = Field("logit", description=_SCORE)
 
 
