@@ -29,7 +29,9 @@ SIDE, COUNT, STEP = 16, 12, 0.25
 OTHERS = (*ON_GRIDS, *OF_CLASSES)  # they make maps of their own
 EVERY = [name for name, metric in METRICS.items() if metric.stage == stage.STAGE and name not in OTHERS]
 PARAMETERS = {
-    **EvaluateLocalization(metrics=EVERY, tolerance_px=2, threshold_step=STEP).model_dump(mode="json"),
+    **EvaluateLocalization(metrics=EVERY, tolerance_px=2, threshold_step=STEP).model_dump(
+        mode="json", exclude={"grid", "class_matrix"}
+    ),
     "sign": "signed", "mask": "min_max", "seed": 0, "threads": 1,
 }  # fmt: skip
 

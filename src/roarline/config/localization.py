@@ -12,6 +12,8 @@ from roarline.config.wording import suggest
 
 STAGE = "evaluate-localization"
 ON_GRIDS = ("grid_pointing_game", "difull")
+MASKS_AS_THEY_ARE = ("ground_truth", "constant")
+"""Methods whose maps are masks in [0, 1] without being scaled."""
 OF_CLASSES = ("class_specificity", "own_class_probability", "other_class_probability")
 
 

@@ -15,7 +15,7 @@ from roarline.config.component import MethodComponent, UserComponent, load_objec
 from roarline.config.datasets import DATASETS
 from roarline.config.experiment import EvaluatePerturbation, Experiment, Method
 from roarline.config.load import parse_params
-from roarline.config.localization import OF_CLASSES, ON_GRIDS, EvaluateLocalization
+from roarline.config.localization import MASKS_AS_THEY_ARE, OF_CLASSES, ON_GRIDS, EvaluateLocalization
 from roarline.config.methods import METHODS
 from roarline.config.models import MODELS
 from roarline.config.published_models import is_weights_path
@@ -26,7 +26,6 @@ from roarline.stages.job import Job
 PENDING = "pending"
 _FREE_ARCHITECTURES = ("torchvision:", "timm:")
 _LOCALIZATION = "evaluate-localization"
-_MASKS = ("ground_truth", "constant")  # these maps are masks as they are
 
 
 @dataclass
@@ -308,7 +307,7 @@ def _add_localization(plan: Plan, method: Method, dataset: Job, classifier: Job,
     section = plan.experiment.evaluate_localization or EvaluateLocalization()
     shared = {"sign": _sign(method), "seed": plan.experiment.seed}
     local, jobs = {"root": plan.experiment.data.root}, {}
-    mask = method.mask or ("none" if method.component in _MASKS else "min_max")
+    mask = method.mask or ("none" if method.component in MASKS_AS_THEY_ARE else "min_max")
     of_maps = [metric for metric in section.table_metrics if metric not in (*ON_GRIDS, *OF_CLASSES)]
     if of_maps:
         jobs[f"localization:{method.name}"] = _add(

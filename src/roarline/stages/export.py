@@ -16,11 +16,13 @@ import torch
 from roarline.artifacts.classifier import CARD_FILE, CURVE_FILE, WEIGHTS_FILE, ClassifierCard
 from roarline.artifacts.curves import CURVES_FILE, read_curves
 from roarline.artifacts.dataset import DATASET_FILE, SPLITS, DatasetFile
+from roarline.artifacts.features import FEATURES_FILE, read_features
 from roarline.artifacts.files import atomic_path, make_output_folder, read_json
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.retraining import CELL_FILE, PREDICTIONS_FILE
 from roarline.artifacts.store import Artifact
 from roarline.artifacts.tables import SCORES_FILE, read_parquet, write_csv
+from roarline.config.localization import MASKS_AS_THEY_ARE
 from roarline.config.methods import METHODS
 from roarline.data.loading import ImageReader, normalise
 from roarline.errors import ArtifactError, UserInputError
@@ -29,6 +31,8 @@ from roarline.imaging.removal import remove
 from roarline.report.gallery import plane
 from roarline.report.pictures import as_picture, enlarged, heat_map, is_signed, png_bytes
 from roarline.seeds import derive_seed
+from roarline.stages import export_layouts
+from roarline.stages.evaluate_class_masks import MATRIX_FILE
 
 _PICTURE_PX = 256
 _NAME_LENGTH = 120
@@ -116,6 +120,10 @@ def _maps(artifact: Artifact, options: Options) -> Iterator[str]:
             picture = heat_map(map_HW, signed=is_signed(map_HW))
             _write(options.out / "heat_maps" / f"{name}.png", png_bytes(enlarged(picture, _PICTURE_PX)))
         yield f"{options.out / 'heat_maps'}: {len(rows)} heat maps (PNG; each on its own scale)"
+        method = str(artifact.manifest.parameters.get("method"))
+        folder = "_".join(file_name(part) for part in (*_made_for(artifact), method) if part)
+        reading = "none" if method in MASKS_AS_THEY_ARE else "min_max"
+        yield from export_layouts.masks(file, rows, options.out, folder, sign=sign, reading=reading, name=file_name)
         if source is None:
             yield "no masked images: the data set of these maps is not in the same artifact folder"
         else:
@@ -183,6 +191,27 @@ def _summary(artifact: Artifact, options: Options) -> Iterator[str]:
     yield _table(artifact, SCORES_FILE, options.out / "scores.csv")
 
 
+def _made_for(artifact: Artifact) -> Iterator[str]:
+    """Data set and classifier of some maps, as far as they lie in the same artifact folder."""
+    for role, key in (("dataset", "dataset"), ("classifier", "model")):
+        entry = artifact.manifest.inputs.get(role)
+        if entry is not None and artifact.store.exists(entry.stage, entry.key):
+            found = artifact.store.open(entry.stage, entry.key).manifest.parameters.get(key, "")
+            yield str(found.get("arch", "") if isinstance(found, Mapping) else found)
+
+
+def _localization(artifact: Artifact, options: Options) -> Iterator[str]:
+    for name, target in ((SCORES_FILE, "scores.csv"), (MATRIX_FILE, "class_matrix.csv")):
+        if name in artifact.manifest.files:
+            yield _table(artifact, name, options.out / target)
+    if FEATURES_FILE in artifact.manifest.files:
+        table = read_features(artifact.file(FEATURES_FILE))
+        arrays = {metric: features.values for metric, features in table.metrics.items()}
+        with atomic_path(options.out / "features.npz") as partial, partial.open("wb") as stream:
+            np.savez_compressed(stream, sample_ids=np.array(table.sample_ids), targets=table.targets, **arrays)  # type: ignore[arg-type]
+        yield f"{options.out / 'features.npz'}: what rows give to {', '.join(arrays)}"
+
+
 def _scores(artifact: Artifact, options: Options) -> Iterator[str]:
     yield _table(artifact, SCORES_FILE, options.out / "scores.csv")
     if CURVES_FILE not in artifact.manifest.files:
@@ -235,6 +264,7 @@ def _dataset(artifact: Artifact, options: Options) -> Iterator[str]:
             },
         )
         yield f"{options.out / 'samples.csv'}: {len(dataset)} samples"
+        yield from export_layouts.ground_truth(dataset, options.out, options.limit, file_name)
 
 
 def _page(artifact: Artifact, options: Options) -> Iterator[str]:
@@ -248,6 +278,7 @@ _EXPORTERS: dict[str, Callable[[Artifact, Options], Iterator[str]]] = {
     "extract-attribution-maps": _maps,
     "evaluate-roar": _retraining,
     "evaluate-perturbation": _scores,
+    "evaluate-localization": _localization,
     "aggregate-scores": _summary,
     "report": _page,
 }
