@@ -95,9 +95,11 @@ def extremal_perturbation(
         step_px: Distance of a mask's parameters; None: 7 at 224 px, in proportion.
         sigma_px: Width of a parameter's bump; None: 3 steps.
         smooth: σ of a Gaussian over the finished masks, as a fraction of the shorter side; outside is 0.
-        compat: ``original``: the constraint counts the mask's invisible margin, equal values are ranked by their place,
-            and the mask before the last step is returned. Corrected: the visible mask has the area asked for, equal
-            values are treated alike, and the last step counts.
+        compat: ``original``: the constraint counts the mask's invisible margin, equal values are ranked as torch's sort
+            happens to leave them, and the mask before the last step is returned. Corrected: the visible mask has the
+            area asked for, the last step counts, and no place is favoured: equal values are treated alike, heights are
+            compared with those of the first mask, and parameters at the border, which cover fewer pixels, move as fast
+            as others. Without that a network with small logits gets the same mask, the border, for every image.
         logits_BK: Of the unchanged images.
         image_index: Equal numbers for rows of the same image.
 
@@ -155,6 +157,16 @@ class PerturbedImages:
         return perturbed.contiguous(memory_format=self.layout)
 
 
+def _evening_and_pace(generator: MaskGenerator, grids_Ngg: Tensor) -> tuple[Tensor, Tensor]:
+    """What evens out the first mask [1, H, W], and a factor on each parameter's gradient [1, rows, columns], 1 or more.
+
+    2 - m instead of 1 / m: for wide bumps, whose first mask m is close to 1, they are the same; what lies between
+    narrow ones shall stay low.
+    """
+    reach = generator.reach(grids_Ngg)
+    return 2 - generator(torch.ones_like(grids_Ngg[:1])), reach.amax() / reach
+
+
 def optimise_masks(
     model: nn.Module,
     perturbed: PerturbedImages,
@@ -167,21 +179,26 @@ def optimise_masks(
     original = how.compat == "original"
     grids = perturbed.pyramid.table.new_ones(len(areas), *generator.grid).requires_grad_()
     ascent = torch.optim.SGD([grids], lr=how.learning_rate, momentum=how.momentum, dampening=how.momentum)
+    evening, pace = (None, None) if original else _evening_and_pace(generator, grids.detach())
     sides = [side for side, variant in ((1, "preserve"), (-1, "delete")) if how.variant in (variant, "dual")]
     targets = targets_N.repeat(len(sides))
     weight, masks = how.area_weight, grids
     for step in range(how.iterations):
         with torch.enable_grad():
-            counted = generator(grids, padded=original)
-            masks = generator.visible(counted) if original else counted
+            made = generator(grids, padded=original)
+            # With all parameters at 1 the smooth maximum is highest in the corners, where it averages over fewer bumps,
+            # and the area's constraint would keep what is highest: it sees masks in which all places start equal.
+            masks, counted = (generator.visible(made), made) if evening is None else (made, made * evening)
             flip = how.jitter and step % 2 == 0
             inputs = torch.cat([perturbed(masks if side > 0 else 1 - masks, flip=flip) for side in sides])
-            penalties = area_penalty(counted.flatten(1), areas, "index" if original else "share")
+            penalties = area_penalty(counted.flatten(1), areas, "sort" if original else "share")
         _, gradients = score_gradients(model, inputs, targets, how.score)
         signed = [-side * part for side, part in zip(sides, gradients.chunk(len(sides)), strict=True)]
         (grids.grad,) = torch.autograd.grad(
             [inputs, penalties], grids, [torch.cat(signed), torch.full_like(penalties, weight)]
         )
+        if pace is not None:
+            grids.grad = grids.grad * pace
         ascent.step()
         with torch.no_grad():
             grids.clamp_(0, 1)

@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Ties = Literal["share", "index"]
+Ties = Literal["share", "sort"]
 
 
 def area_penalty(masks_NP: Tensor, areas: Sequence[float], ties: Ties = "share") -> Tensor:
     """Mean squared difference of the sorted mask and a step from 0 to 1 that leaves the asked share of ones.
 
-    Nothing is sorted: all that counts is which values lie above the one at the step.
+    Nothing need be sorted: all that counts is which values lie above the one at the step.
 
     Args:
         masks_NP: In [0, 1], a mask a row; differentiable.
         areas: [N], each in [0, 1]: share of ones; the first floor(P (1 - area)) values shall be 0.
         ties: What values equal to the one at the step are compared with. ``share``: all with the same mean of 0 and 1;
-            ``index``: the first ones with 0, the rest with 1, as a stable sort leaves it. Only gradients differ.
+            ``sort``: some with 0, the rest with 1, as torch's sort happens to leave them. Only gradients differ.
 
     Returns:
         [N].
@@ -45,21 +45,20 @@ class _AreaPenalty(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (difference,) = ctx.saved_tensors
-        return difference * (gradients[0] * (2 / difference.shape[1]))[:, None], None, None
+        return difference * (2 * gradients[0] / difference.shape[1])[:, None], None, None
 
 
 def _reference(masks_NP: Tensor, zeros: Sequence[int], ties: Ties) -> Tensor:
     """What each value is compared with: 0, 1, or at the step in between."""
     pixels = masks_NP.shape[1]
     counts = torch.tensor(list(zeros), device=masks_NP.device)[:, None]
+    if ties == "sort":
+        steps = (torch.arange(pixels, device=masks_NP.device) >= counts).to(masks_NP)
+        return torch.empty_like(masks_NP).scatter_(1, masks_NP.sort(dim=1).indices, steps)
     step = _values_at_rank(masks_NP, [min(count, pixels - 1) for count in zeros])
     above, at_step = masks_NP > step, masks_NP == step
     ones_at_step = pixels - counts - above.sum(dim=1, keepdim=True)
-    many = at_step.sum(dim=1, keepdim=True)
-    if ties == "index":
-        shares = (at_step.cumsum(dim=1) > many - ones_at_step).to(masks_NP)
-    else:
-        shares = (ones_at_step / many).to(masks_NP)
+    shares = (ones_at_step / at_step.sum(dim=1, keepdim=True)).to(masks_NP)
     return torch.where(at_step, shares, above.to(masks_NP))
 
 

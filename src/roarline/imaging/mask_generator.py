@@ -149,6 +149,24 @@ class MaskGenerator:
         y, x = (slice(0, w.axis.full_length) if padded else _visible(w) for w in windows)
         return masks[:, y, x]
 
+    def reach(self, like: Tensor) -> Tensor:
+        """How much of the visible mask each parameter's bump covers: the sum of its weights there, in px.
+
+        Parameters at the border reach fewer pixels than those inside.
+
+        Args:
+            like: A tensor of the dtype and device wanted.
+
+        Returns:
+            [1, rows, columns].
+        """
+        windows = tuple(self._window(axis, padded=False) for axis in (self.rows, self.columns))
+        y, x = (_visible(window) for window in windows)
+        with torch.enable_grad():
+            ones = like.new_ones(1, *self.grid).requires_grad_()
+            (reach,) = torch.autograd.grad(_weighted_sums(ones, *windows)[:, y, x].sum(), ones)
+        return reach
+
     def visible(self, padded_Nhw: Tensor) -> Tensor:
         """Crop the margin: [N, H, W]."""
         y, x = (slice(axis.margin, axis.margin + axis.length) for axis in (self.rows, self.columns))
