@@ -84,6 +84,7 @@ class _RescaledCalls(Interception):
         self._images = images
         self._slots: list[_Slot] = []
         self._left: list[_Slot] | None = None
+        self._memory = torch.empty(0)
 
     def run_baseline(self, model: nn.Module, baseline_1CHW: Tensor) -> None:
         """Fill all slots."""
@@ -122,22 +123,32 @@ class _RescaledCalls(Interception):
         return carry(y, [x, y], [x, y], back)
 
     def _clipped(self, call: Call, x: Tensor, y: Tensor, bounds: tuple[float, float]) -> Tensor:
-        """Half of all the time goes into this quotient: few operations, and none of them on truth values.
+        """Most of the time goes into this quotient: few operations, and none of them on truth values.
 
-        The baseline is moved down to the next number, so that it differs from the image also where both are the same,
-        and the quotient is the derivative there.
+        The baseline is moved down by its rounding error, so that it differs from the image also where both are the
+        same, and the quotient is the derivative there.
         """
         if self._left is not None:
-            x0 = torch.nextafter(x.detach(), torch.full_like(x, -math.inf))
+            kind = torch.finfo(x.dtype)
+            x0 = x.detach() - (x.detach().abs() * kind.eps).add_(kind.tiny)
             return self._keep(call, y, x0, x0.clamp(*bounds))
         slot = self._slot(call)
 
         def back(signal: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor]:
             x0, y0 = self._of(slot)
-            distance = (x - x0).add_(torch.finfo(x.dtype).tiny)  # 0 / tiny where they meet by chance
+            distance = torch.sub(x, x0, out=self._scratch(x))
+            distance.add_(torch.finfo(x.dtype).tiny)  # 0 / tiny where they meet by chance
             return ((y - y0).div_(distance).mul_(signal),)
 
         return carry(y, [x], [x, y], back)
+
+    def _scratch(self, like: Tensor) -> Tensor:
+        """Memory of a tensor's shape and layout, the same for all calls: fresh memory costs as much as arithmetic."""
+        if like.numel() > self._memory.numel() or like.dtype != self._memory.dtype:
+            self._memory = torch.empty(like.numel(), dtype=like.dtype, device=like.device)
+        if not (like.is_contiguous() or like.is_contiguous(memory_format=torch.channels_last)):
+            return torch.empty_like(like)
+        return self._memory.as_strided(like.shape, like.stride())
 
     def _pool(self, call: Call, x: Tensor) -> Tensor:
         function = functional.max_pool2d if call.name == "max_pool2d" else functional.adaptive_max_pool2d
@@ -149,10 +160,12 @@ class _RescaledCalls(Interception):
 
         def back(signal: Tensor, x: Tensor, y: Tensor, places: Tensor) -> tuple[Tensor]:
             x0, y0, places0 = self._of(slot)
-            larger = torch.maximum(y, y0)
-            parts = _to_places(signal * (larger - y0), places, x) + _to_places(signal * (y - larger), places0, x)
-            distance = x - x0
-            return (torch.where(distance == 0, _to_places(signal, places, x), parts / distance),)
+            larger, places0 = torch.maximum(y, y0), places0.expand_as(places)
+            distance, distance0 = y - _at(x0.expand_as(x), places), _at(x, places0) - y0
+            found = torch.zeros_like(x, memory_format=torch.contiguous_format)
+            _add_at(found, places, signal * torch.where(distance == 0, 1, (larger - y0) / distance))
+            _add_at(found, places0, signal * torch.where(distance0 == 0, 0, (y - larger) / distance0))
+            return (found,)
 
         return carry(y, [x], [x, y, places], back)
 
@@ -205,7 +218,11 @@ def _clip(call: Call) -> tuple[float, float] | None:
     return 0.0, 6.0 if call.name == "relu6" else math.inf
 
 
-def _to_places(signal_BChw: Tensor, places_BChw: Tensor, like_BCHW: Tensor) -> Tensor:
-    """Add each cell's signal up at its place of the pooled map."""
-    places = places_BChw.expand_as(signal_BChw).flatten(2)
-    return torch.zeros_like(like_BCHW).flatten(2).scatter_add_(2, places, signal_BChw.flatten(2)).view_as(like_BCHW)
+def _at(values_BCHW: Tensor, places_BChw: Tensor) -> Tensor:
+    """The values at places of each channel's map, [B, C, h, w]."""
+    return values_BCHW.flatten(2).gather(2, places_BChw.flatten(2)).view_as(places_BChw)
+
+
+def _add_at(into_BCHW: Tensor, places_BChw: Tensor, values_BChw: Tensor) -> None:
+    """Add values up at places of each channel's map, in place; it must be contiguous."""
+    into_BCHW.view(*into_BCHW.shape[:2], -1).scatter_add_(2, places_BChw.flatten(2), values_BChw.flatten(2))

@@ -218,7 +218,7 @@ METHODS: dict[str, MethodComponent] = {
         "Relevance, layer by layer: LRP-epsilon or a composite of rules",
         "Bach et al. 2015, PLOS ONE 10(7); Kohlbrenner et al. 2020, arXiv 1910.09840",
         passes="epsilon: 1 forward + 1 backward; epsilon_plus: 2 forward + 1 backward; epsilon_alpha2_beta1: "
-        "3 forward + 2 backward",
+        "3 forward + 2 backward; of convolutions whose input may be negative one forward + backward more",
         one_pass=True,
     ),
     "linear_approximation": MethodComponent(
