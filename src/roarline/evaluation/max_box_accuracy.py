@@ -133,8 +133,10 @@ def _enclosing_most(found: LevelComponents, levels: np.ndarray, grey_HW: np.ndar
     sides = found.boxes[:, 2:] - found.boxes[:, :2]
     most = np.where(euler > 0.5, own, sides[:, 0] * sides[:, 1])  # Euler's number is 1 - holes
     chosen, least = [], 0.0
-    for level in np.unique(found.level)[::-1].tolist():
-        here = np.flatnonzero(found.level == level)
+    present, first = np.unique(found.level, return_index=True)  # components come by rising level
+    ends = np.append(first, len(found.level))[1:]
+    for level, start, stop in zip(present[::-1].tolist(), first[::-1].tolist(), ends[::-1].tolist(), strict=True):
+        here = np.arange(start, stop)
         least = max(least, float(own[here].max()))
         candidates = here[most[here] >= least]
         if len(candidates) > 1:
