@@ -31,6 +31,7 @@ _EXPECTED = (
     "val<year>/<image> (train may be left out)"
 )
 _ORIGINAL_CLASSES = 91
+_FARTHEST_PX = 1e6
 _FILTERING = threading.Lock()
 
 
@@ -71,15 +72,21 @@ def read(root: Path | None, params: CocoParams, seed: int) -> RawDataset:
     if lacking:
         raise files.missing(f"annotations/{lacking[0]}")
     original = params.compat == "original"
-    categories = _categories(contents["test"], original)
-    images = [
-        image
-        for split, content in contents.items()
-        for image in _images(files, split, content, by_name)
-        if image.objects or original or params.unannotated == "keep"
-    ]
-    labels, boxes = _objects(images, {number: place for place, number in enumerate(categories)}, original)
-    place = {number: place for place, number in enumerate(categories)}
+    try:
+        categories = _categories(contents["test"], original)
+        place = {number: place for place, number in enumerate(categories)}
+        images = [
+            image
+            for split, content in contents.items()
+            for image in _images(split, content, by_name)
+            if image.objects or original or params.unannotated == "keep"
+        ]
+        labels, found = _objects(images, place, original)
+        boxes = found.boxes()
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(
+            f"{files.root}: annotations are not COCO's instances ({type(error).__name__}: {error})"
+        ) from error
     return RawDataset(
         name="coco",
         class_names=list(categories.values()),
@@ -88,8 +95,8 @@ def read(root: Path | None, params: CocoParams, seed: int) -> RawDataset:
         labels=labels,
         multi_label=True,
         files=files.images([image.path for image in images]),
-        boxes=boxes.boxes(),
-        box_difficult=boxes.flags(),
+        boxes=boxes,
+        box_difficult=found.flags(),
         segmentation=_Masks(images, place),
     )
 
@@ -115,21 +122,18 @@ def _categories(content: Mapping[str, Any], original: bool) -> dict[int, str]:
     return {number: named.get(number, f"unused {number}") for number in range(max(_ORIGINAL_CLASSES, max(named) + 1))}
 
 
-def _images(files: RootFiles, split: str, content: Mapping[str, Any], by_name: Mapping[str, str]) -> list[_Image]:
-    try:
-        images = {
-            image["id"]: _Image(
-                sample_id=Path(image["file_name"]).stem,
-                split=split,
-                path=by_name.get(_base(image["file_name"]), f"{split}/{image['file_name']}"),
-                size=(int(image["height"]), int(image["width"])),
-            )
-            for image in content["images"]
-        }
-        for annotation in content["annotations"]:
-            images[annotation["image_id"]].objects.append(annotation)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{files.root}: {split}: not COCO's instances ({type(error).__name__}: {error})") from error
+def _images(split: str, content: Mapping[str, Any], by_name: Mapping[str, str]) -> list[_Image]:
+    images = {
+        image["id"]: _Image(
+            sample_id=Path(image["file_name"]).stem,
+            split=split,
+            path=by_name.get(_base(image["file_name"]), f"{split}/{image['file_name']}"),
+            size=(int(image["height"]), int(image["width"])),
+        )
+        for image in content["images"]
+    }
+    for annotation in content["annotations"]:
+        images[annotation["image_id"]].objects.append(annotation)
     return sorted(images.values(), key=lambda image: image.sample_id)
 
 
@@ -160,20 +164,30 @@ class _Masks:
             for found in image.objects:
                 lengths[self.place[found["category_id"]]] += _run_lengths(found["segmentation"], image.size)
             masks = {label: _decode(coco_mask.merge(parts)) for label, parts in lengths.items() if parts}
-        except (KeyError, TypeError, ValueError, IndexError, UnicodeError) as error:
+            return paint(masks, image.size)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"data set 'coco': image {image.sample_id}: a segmentation that can't be read ({error})"
             ) from error
-        return paint(masks, image.size)
 
 
 def _run_lengths(segmentation: Any, size: tuple[int, int]) -> list[Any]:
-    """Of one object: polygons, or run lengths as numbers (crowds) or packed."""
+    """Of one object: polygons (of three corners or more), or run lengths as numbers (crowds) or packed."""
     if isinstance(segmentation, list):
-        return list(coco_mask.frPyObjects(segmentation, *size)) if segmentation else []
-    if isinstance(segmentation["counts"], list):
-        return [coco_mask.frPyObjects(segmentation, *size)]
-    return [segmentation]
+        polygons = [np.asarray(polygon, dtype=np.float64) for polygon in segmentation]
+        for polygon in polygons:
+            if polygon.ndim != 1 or len(polygon) % 2 or not (np.abs(polygon) < _FARTHEST_PX).all():
+                raise ValueError("a polygon that is no list of x and y")
+        polygons = [polygon for polygon in polygons if len(polygon) >= 6]
+        return list(coco_mask.frPyObjects([polygon.tolist() for polygon in polygons], *size)) if polygons else []
+    counts = segmentation["counts"]
+    if tuple(segmentation["size"]) != size:
+        raise ValueError(f"run lengths of {segmentation['size']} px for an image of {list(size)} px")
+    if not isinstance(counts, list):
+        return [{"size": list(size), "counts": counts if isinstance(counts, bytes) else counts.encode()}]
+    if sum(counts) != size[0] * size[1] or min(counts, default=0) < 0:
+        raise ValueError("run lengths that don't add up to the image")
+    return [coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)]
 
 
 def _decode(lengths: Any) -> np.ndarray:
