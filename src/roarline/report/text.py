@@ -266,10 +266,10 @@ def _baselines(facts: Facts) -> Iterator[str]:
         groups: dict[tuple[str, ...], list[str]] = {}
         for baseline, beaten in outranked_by(facts, metric).items():
             groups.setdefault(tuple(beaten), []).append(baseline)
-        for beaten, baselines in groups.items():
+        for outranked, baselines in groups.items():
             looks, ranks = ("looks", "ranks") if len(baselines) == 1 else ("look", "rank")
             yield (
-                f"{_list(baselines)} never {looks} at the classifier, and {ranks} above {_list([*beaten])} in "
+                f"{_list(baselines)} never {looks} at the classifier, and {ranks} above {_list([*outranked])} in "
                 f"{metric_title(metric)}."
             )
 
