@@ -57,8 +57,9 @@ def lrp(
       Kohlbrenner et al., in zennit EpsilonPlusFlat and EpsilonAlpha2Beta1Flat.
 
     Batch normalisation right behind a convolution or linear layer is folded into it; elsewhere (DenseNet) it is a
-    linear layer of its own under LRP-ε. Biases take relevance in LRP-ε and none in the other rules. Activations pass
-    relevance on unchanged; sigmoid gates (squeeze-and-excitation) are constants; max pooling gives all to the largest.
+    linear layer of its own under LRP-ε. Biases take relevance in LRP-ε and none in the other rules, which lose some
+    where a unit has no input of one sign (depthwise convolutions, above all with α2β1). Activations pass relevance on
+    unchanged; sigmoid gates (squeeze-and-excitation) are constants; max pooling gives all to the largest.
 
     Args:
         targets_B: int64; -1 means the predicted class.
