@@ -123,7 +123,7 @@ def write_dataset(path: Path, content: DatasetContent) -> None:
 
 
 def _mask_packing(shape: tuple[int, ...]) -> dict[str, Any]:
-    """Masks are mostly flat: compressed they take a fiftieth of their pixels."""
+    """Masks are mostly flat, so that they compress well and fast."""
     rows = max(1, min(shape[0], _MASK_CHUNK_BYTES // max(1, shape[1] * shape[2])))
     return {"chunks": (rows, *shape[1:]), "compression": "gzip", "compression_opts": 1} if all(shape) else {}
 
