@@ -148,6 +148,17 @@ def test_torchrays_area_counts_the_invisible_margin_so_that_the_visible_mask_is_
     assert original[2] > 0.36
 
 
+def test_the_area_constraints_first_order_favours_no_place():
+    """Else a network with small logits gets what the smooth maximum makes highest, the border, for every image."""
+    generator = MaskGenerator(32, 32, step_px=1, sigma_px=3.0)
+    ones = torch.ones(1, *generator.grid)
+    evening, pace = module._evening_and_pace(generator, ones)
+    first = generator(ones)
+    assert (first * evening).std() < 0.05 * first.std()
+    assert pace[0, 0, 0] > 2 * pace[0, 16, 16]  # a corner's bump lies outside by more than half
+    assert pace.min() == 1
+
+
 def test_selects_the_first_area_that_reaches_the_logit_else_the_largest():
     """Fading loses brightness: class 0 needs the whole rectangle; class 1's logit is 0 whatever is shown."""
     model, images = Spotlight(slice(4, 12), slice(10, 18)), spotlight_images()

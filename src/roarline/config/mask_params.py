@@ -75,7 +75,11 @@ class ExtremalPerturbationParams(Params):
     iterations: int = Field(800, ge=1, description="steps of gradient ascent")
     learning_rate: float = Field(0.01, gt=0, description="step size of the optimiser")
     momentum: float = Field(0.9, ge=0, lt=1, description="gradients enter it with 1 - momentum")
-    area_weight: float = Field(300.0, ge=0, description="weight of the area's constraint at the first step")
+    area_weight: float = Field(
+        300.0,
+        ge=0,
+        description="weight of the area's constraint at the first step; made for logits of 10 to 20",
+    )
     area_weight_growth: float = Field(1.0035, gt=0, description="factor on it after each step")
     jitter: bool = Field(True, description="mirror the image at every other step")
     combine: Literal["smooth_max", "sum", "sigmoid"] = Field(

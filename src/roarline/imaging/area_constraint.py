@@ -12,7 +12,9 @@ from torch import Tensor
 Ties = Literal["share", "sort"]
 
 
-def area_penalty(masks_NP: Tensor, areas: Sequence[float], ties: Ties = "share") -> Tensor:
+def area_penalty(
+    masks_NP: Tensor, areas: Sequence[float], ties: Ties = "share", order_NP: Tensor | None = None
+) -> Tensor:
     """Mean squared difference of the sorted mask and a step from 0 to 1 that leaves the asked share of ones.
 
     Nothing need be sorted: all that counts is which values lie above the one at the step.
@@ -22,6 +24,7 @@ def area_penalty(masks_NP: Tensor, areas: Sequence[float], ties: Ties = "share")
         areas: [N], each in [0, 1]: share of ones; the first floor(P (1 - area)) values shall be 0.
         ties: What values equal to the one at the step are compared with. ``share``: all with the same mean of 0 and 1;
             ``sort``: some with 0, the rest with 1, as torch's sort happens to leave them. Only gradients differ.
+        order_NP: What says which values shall be 1, the highest; default: the masks themselves.
 
     Returns:
         [N].
@@ -29,23 +32,23 @@ def area_penalty(masks_NP: Tensor, areas: Sequence[float], ties: Ties = "share")
     Source: Fong et al. 2019, arXiv 1910.08485, equation 4.
     """
     zeros = [int(masks_NP.shape[1] * (1 - area)) for area in areas]
-    penalties: Tensor = _AreaPenalty.apply(masks_NP, zeros, ties)  # type: ignore[no-untyped-call]
+    penalties: Tensor = _AreaPenalty.apply(masks_NP, zeros, ties, masks_NP if order_NP is None else order_NP)  # type: ignore[no-untyped-call]
     return penalties
 
 
 class _AreaPenalty(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, masks_NP: Tensor, zeros: Sequence[int], ties: Ties) -> Tensor:
-        reference = _reference(masks_NP, zeros, ties)
+    def forward(ctx: Any, masks_NP: Tensor, zeros: Sequence[int], ties: Ties, order_NP: Tensor) -> Tensor:
+        reference = _reference(order_NP, zeros, ties)
         difference = masks_NP - reference
         ctx.save_for_backward(difference)
         # A shared reference r stands for zeros and ones in the ratio 1 - r to r: their squares differ by r (1 - r).
         return difference.square().mean(dim=1) + (reference * (1 - reference)).mean(dim=1)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (difference,) = ctx.saved_tensors
-        return difference * (2 * gradients[0] / difference.shape[1])[:, None], None, None
+        return difference * (2 * gradients[0] / difference.shape[1])[:, None], None, None, None
 
 
 def _reference(masks_NP: Tensor, zeros: Sequence[int], ties: Ties) -> Tensor:
