@@ -5,7 +5,7 @@ from benchmarks.harness import Options
 
 
 def test_a_quick_run_measures_every_family_and_captum_beside_it() -> None:
-    found = list(measure(Options(quick=True, input_px=32, networks=("mobilenet_v2",), threads=1)))
+    found = list(measure(Options(quick=True, input_px=64, networks=("mobilenet_v2",), threads=1)))
     lines = {(m.hot_path, m.setting): m for m in found}
     methods = {"gradient", "guided_backprop", "gradcam", "integrated_gradients", "smoothgrad"}
     assert {setting for path, setting in lines if path == "extraction"} == methods
