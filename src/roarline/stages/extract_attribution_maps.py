@@ -194,7 +194,9 @@ class Extraction:
         ids = reader.dataset.sample_ids
         previous: tuple[Attribution, list[str]] | None = None
         start = 0
-        batch = pass_size(*size, self.device, keeps_activations=self.method.keeps_activations)
+        # A method of one pass has its own costs a batch, which fewer and larger batches share.
+        keeps = self.method.keeps_activations or self.method.one_pass
+        batch = pass_size(*size, self.device, keeps_activations=keeps)
         for image_rows, pixels in reader.batches(rows.images, batch):
             stop = start + len(image_rows)
             sample_ids = [ids[row] for row in image_rows]
