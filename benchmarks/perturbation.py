@@ -17,7 +17,7 @@ from roarline.artifacts.classifier import ClassifierCard
 from roarline.artifacts.dataset import DATASET_FILE, DatasetContent, DatasetFile, write_dataset
 from roarline.artifacts.maps import MAPS_FILE, MapRows, MapsFile, join_parts, write_part
 from roarline.artifacts.score_parts import ScoreParts
-from roarline.config.experiment import EvaluatePerturbation
+from roarline.config.perturbation import EvaluatePerturbation
 from roarline.data.loading import ImageReader
 from roarline.stages.evaluate_perturbation import (
     Measured,

@@ -9,7 +9,7 @@ import torch
 from benchmarks.harness import Options, network
 from benchmarks.perturbation import _Run, measure
 from roarline.artifacts.tables import SCORES_FILE, read_parquet
-from roarline.config.experiment import EvaluatePerturbation
+from roarline.config.perturbation import EvaluatePerturbation
 
 SMALL = Options(quick=True, threads=1, networks=("squeezenet1_1",), input_px=32)
 

@@ -15,7 +15,7 @@ from roarline.artifacts.curves import CURVES_FILE, read_curves
 from roarline.artifacts.dataset import DATASET_FILE, DatasetContent, DatasetFile, write_dataset
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import SCORES_FILE, read_parquet
-from roarline.config.experiment import EvaluatePerturbation
+from roarline.config.perturbation import EvaluatePerturbation
 from roarline.data.loading import normalise
 from roarline.errors import ArtifactError, DataError, MethodError, ModelError
 from roarline.execution.run_job import run_job

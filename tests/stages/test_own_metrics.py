@@ -14,7 +14,7 @@ from roarline.artifacts.curves import CURVES_FILE
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import SCORES_FILE, read_parquet
-from roarline.config.experiment import EvaluatePerturbation
+from roarline.config.perturbation import EvaluatePerturbation
 from roarline.data.loading import normalise
 from roarline.errors import MethodError, MetricError, RoarlineError
 from roarline.execution.run_job import run_job

@@ -10,85 +10,12 @@ from typing import Any
 
 from roarline.config.component import MetricComponent, NoParams
 from roarline.config.localization_metrics import LOCALIZATION_METRICS
+from roarline.config.perturbation_metrics import PERTURBATION_METRICS
 
-_CURVES = "roarline.evaluation.curves"
 _PERTURBATION = "evaluate-perturbation"
 
 METRICS: dict[str, MetricComponent] = {
-    "morf": MetricComponent(
-        f"{_CURVES}:area_under_curve",
-        NoParams,
-        "Area under the score as the most relevant pixels go first",
-        "Samek et al. 2017, arXiv 1509.06321",
-        higher_is_better=False,
-        stage=_PERTURBATION,
-        needs=("network",),
-        passes="a forward pass a fraction, shared by the metrics of a curve",
-    ),
-    "lerf": MetricComponent(
-        f"{_CURVES}:area_under_curve",
-        NoParams,
-        "Area under the score as the least relevant pixels go first",
-        "Samek et al. 2017; Ancona et al. 2018",
-        higher_is_better=True,
-        stage=_PERTURBATION,
-        needs=("network",),
-        passes="a forward pass a fraction, shared by the metrics of a curve",
-    ),
-    "srg": MetricComponent(
-        f"{_CURVES}:symmetric_relevance_gain",
-        NoParams,
-        "LeRF area minus MoRF area",
-        "Blücher et al. 2024, arXiv 2401.06654",
-        higher_is_better=True,
-        stage=_PERTURBATION,
-        needs=("network",),
-        passes="a forward pass a fraction, shared by the metrics of a curve",
-    ),
-    "insertion": MetricComponent(
-        f"{_CURVES}:area_under_curve",
-        NoParams,
-        "Area under the score as the most relevant pixels appear on a blurred image",
-        "Petsiuk et al. 2018, arXiv 1806.07421",
-        higher_is_better=True,
-        stage=_PERTURBATION,
-        needs=("network",),
-        passes="a forward pass a step, shared by the metrics of a curve",
-    ),
-    "deletion": MetricComponent(
-        f"{_CURVES}:area_under_curve",
-        NoParams,
-        "Area under the score as the most relevant pixels are deleted in fine steps",
-        "Petsiuk et al. 2018, arXiv 1806.07421",
-        higher_is_better=False,
-        stage=_PERTURBATION,
-        needs=("network",),
-        passes="a forward pass a step, shared by the metrics of a curve",
-    ),
-    "morf_deviation": MetricComponent(
-        f"{_CURVES}:relative_deviation",
-        NoParams,
-        "Relative change of the probability, most relevant removed",
-        "saurabheights/ROAR",
-        higher_is_better=True,
-        unit="%",
-        stage=_PERTURBATION,
-        range=(0, None),
-        needs=("network",),
-        passes="a forward pass a fraction, shared by the metrics of a curve",
-    ),
-    "lerf_deviation": MetricComponent(
-        f"{_CURVES}:relative_deviation",
-        NoParams,
-        "Relative change of the probability, least relevant removed",
-        "saurabheights/ROAR",
-        higher_is_better=False,
-        unit="%",
-        stage=_PERTURBATION,
-        range=(0, None),
-        needs=("network",),
-        passes="a forward pass a fraction, shared by the metrics of a curve",
-    ),
+    **PERTURBATION_METRICS,
     "roar_accuracy": MetricComponent(
         "roarline.evaluation.accuracy:accuracy",
         NoParams,

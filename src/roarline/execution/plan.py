@@ -13,11 +13,12 @@ from roarline.artifacts.files import file_sha256
 from roarline.artifacts.keys import artifact_key
 from roarline.config.component import MethodComponent, UserComponent, load_object, locate
 from roarline.config.datasets import DATASETS
-from roarline.config.experiment import EvaluatePerturbation, Experiment, Method
+from roarline.config.experiment import Experiment, Method
 from roarline.config.load import parse_params
 from roarline.config.localization import MASKS_AS_THEY_ARE, OF_CLASSES, ON_GRIDS, EvaluateLocalization
 from roarline.config.methods import METHODS
 from roarline.config.models import MODELS
+from roarline.config.perturbation import EvaluatePerturbation
 from roarline.config.published_models import is_weights_path
 from roarline.errors import UserInputError
 from roarline.stages import STAGES
