@@ -16,6 +16,7 @@ from benchmarks.harness import Measurement, Options, machine, save, table
 HOT_PATHS = {
     "perturbation": "benchmarks.perturbation",
     "extraction": "benchmarks.extraction",
+    "shelf": "benchmarks.shelf",
     "sampling": "benchmarks.sampling",
     "optimising": "benchmarks.optimising",
     "training": "benchmarks.training",

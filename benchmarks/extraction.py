@@ -29,8 +29,8 @@ from roarline.data.loading import ImageReader
 from roarline.stages.extract_attribution_maps import Extraction, extract, target_rows
 
 GOAL = 0.85
-_CAM_LAYERS = {"mobilenet_v2": "features", "resnet50": "layer4"}
-_CPU_BATCH_SIZES = (1, 2, 4, 8, 16)
+CAM_LAYERS = {"mobilenet_v2": "features", "resnet50": "layer4"}
+CPU_BATCH_SIZES = (1, 2, 4, 8, 16)
 _CLASSES, _STEPS = 1000, 16
 
 
@@ -38,12 +38,12 @@ def measure(options: Options) -> Iterator[Measurement]:
     """One measurement for each network and method."""
     images = 8 if options.quick else 32
     on_cpu = not options.device.startswith("cuda")
-    sizes = options.batch_sizes if options.quick or not on_cpu else _CPU_BATCH_SIZES
+    sizes = options.batch_sizes if options.quick or not on_cpu else CPU_BATCH_SIZES
     shape = (3, options.input_px, options.input_px)
     for name in options.networks:
-        model, layer = network(name), _CAM_LAYERS[name]
+        model, layer = network(name), CAM_LAYERS[name]
         to_input = BarePasses(model, shape, gradient=True, batch_sizes=sizes, device=options.device)
-        to_layer = _BareCamPasses(model, shape, layer, batch_sizes=sizes, device=options.device)
+        to_layer = BareCamPasses(model, shape, layer, batch_sizes=sizes, device=options.device)
         few = max(1, images // 8)
         cases: list[tuple[str, dict[str, Any], int, int, BarePasses]] = [
             ("gradient", {}, images, 1, to_input),
@@ -69,7 +69,7 @@ def _line(
     return Measurement(hot_path, name, method, images, images * passes, bare.kind, bare.choice, goal)
 
 
-class _BareCamPasses(BarePasses):
+class BareCamPasses(BarePasses):
     """Forward passes, recorded from one layer on, and the backward passes to that layer."""
 
     def __init__(self, model: nn.Module, shape: Sequence[int], layer: str, **settings: Any) -> None:

@@ -166,6 +166,40 @@ class BarePasses:
         return torch.autocast(self._device.partition(":")[0], self._autocast, enabled=self._autocast is not None)
 
 
+class MixedPasses:
+    """Bare passes of several kinds, one kind after the other.
+
+    Args:
+        parts: Bare passes of a kind, and how many of them.
+    """
+
+    def __init__(self, parts: Sequence[tuple[BarePasses, int]]) -> None:
+        self._parts = list(parts)
+
+    @property
+    def passes(self) -> int:
+        """Of all kinds."""
+        return sum(count for _, count in self._parts)
+
+    @property
+    def kind(self) -> str:
+        """What the passes are."""
+        kinds = [bare.kind for bare, _ in self._parts]
+        if len(kinds) == 1:
+            return kinds[0]
+        return "pass: " + ", ".join(f"{count} {kind}" for (_, count), kind in zip(self._parts, kinds, strict=True))
+
+    @property
+    def choice(self) -> str:
+        """Batch sizes and memory formats that were fastest."""
+        return "; ".join(bare.choice for bare, _ in self._parts)
+
+    def __call__(self, passes: int) -> None:
+        """Make all of them, whatever the number."""
+        for bare, count in self._parts:
+            bare(count)
+
+
 def alternate(
     measurement: Measurement, ours: Callable[[], object], bare: Callable[[int], object], options: Options
 ) -> Measurement:

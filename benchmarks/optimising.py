@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import BarePasses, Measurement, Options, alternate, network
+from benchmarks.harness import BarePasses, Measurement, MixedPasses, Options, alternate, network
 from benchmarks.one_image_at_a_time import UnfoldedMasks, extremal_masks
 from roarline.attribution.extremal import Ascent, PerturbedImages, optimise_masks
 from roarline.attribution.igos import igos_plus_plus
@@ -115,14 +115,8 @@ def _igos_plus_plus(case: _Case, line: Measurement, options: Options) -> Measure
     handle = case.model.register_forward_hook(count)
     case.igos_plus_plus()
     handle.remove()
-    with_gradient, without = counted[True], counted[False]
-    line.passes = with_gradient + without
-    line.pass_kind = f"pass: {with_gradient} {case.to_input.kind}, {without} forward"
-
-    def bare(passes: int) -> None:
-        case.to_input(with_gradient)
-        case.forward(without)
-
+    bare = MixedPasses([(case.to_input, counted[True]), (case.forward, counted[False])])
+    line.passes, line.pass_kind = bare.passes, bare.kind
     return alternate(line, case.igos_plus_plus, bare, options)
 
 

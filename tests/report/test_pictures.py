@@ -57,6 +57,17 @@ def test_one_outlier_does_not_darken_the_rest():
     assert (levels(map_HW, signed=False) == LEVELS - 1).all()
 
 
+def test_a_map_far_from_zero_is_shown_from_its_smallest_value():
+    map_HW = np.linspace(0.8, 0.9, 10_000, dtype=np.float64).reshape(100, 100)
+    entries = levels(map_HW, signed=False)
+    assert entries[0, 0] == 0
+    assert entries[-1, -1] == LEVELS - 1
+    # Once a value is low, differences among the high ones are as small as they are.
+    map_HW[0, 0] = 0.1
+    assert levels(map_HW, signed=False)[0, 1:].min() > 200
+    assert (levels(np.full((4, 4), 0.7), signed=False) == LEVELS - 1).all()
+
+
 def test_a_sparse_map_still_shows_its_only_value():
     # The 99.5th percentile of this map is 0.
     map_HW = np.zeros((32, 32), dtype=np.float32)

@@ -17,6 +17,10 @@ from roarline.artifacts.files import atomic_path
 
 _TILE_PX, _GAP_PX, _DPI = 128, 4, 100
 _LEFT_IN, _TOP_IN, _LINE_IN = 2.2, 1.25, 0.17
+_SCALE = (
+    "Each map on its own scale: blue against the class, white 0, red for it; without negative values dark to yellow "
+    "from 0, or from its lowest value where that is above half of its highest."
+)
 _FOOT_CHARACTERS = 0.085  # width in inches of a character of the foot
 
 
@@ -58,14 +62,9 @@ def draw_sheet(sheet: Sheet, output: Path) -> None:
     stacked = _stack(sheet)
     height_in, width_in = stacked.shape[0] / _DPI, stacked.shape[1] / _DPI
     whole_width = _LEFT_IN + width_in
-    foot = [
-        line
-        for column in sheet.columns
-        if column.parameters
-        for line in textwrap.wrap(
-            f"{column.name}: {column.parameters}", int(whole_width / _FOOT_CHARACTERS), subsequent_indent="    "
-        )
-    ]
+    notes = [_SCALE, *(f"{column.name}: {column.parameters}" for column in sheet.columns if column.parameters)]
+    characters = int(whole_width / _FOOT_CHARACTERS)
+    foot = [line for note in notes for line in textwrap.wrap(note, characters, subsequent_indent="    ")]
     foot_in = 0.3 + _LINE_IN * len(foot)
     whole_height = _TOP_IN + height_in + foot_in
     with matplotlib.rc_context({"text.parse_math": False, "font.family": ["DejaVu Sans"]}):

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from roarline.artifacts.files import atomic_path
 from roarline.errors import UserInputError
 from roarline.report.palette import DIVERGING, SEQUENTIAL
-from roarline.report.pictures import CLIP_PERCENTILE, is_signed, overlay
+from roarline.report.pictures import is_signed, overlay, scale_of
 
 FORMATS = (".png", ".pdf", ".svg")
 _PANEL_IN, _DPI = 3.1, 120
@@ -72,15 +72,16 @@ def check_format(output: Path) -> None:
 
 
 def _heat_map(figure: Figure, axes: Axes, explanation: Explanation, signed: bool) -> None:
-    """The map on the scale of the overlay: to the 99.5th percentile of its magnitude, and symmetric where signed."""
-    magnitude = np.abs(explanation.map_HW)
-    limit = float(np.percentile(magnitude, CLIP_PERCENTILE)) or float(magnitude.max()) or 1.0
+    """The map on the scale of the overlay."""
+    begin, end = scale_of(explanation.map_HW, signed=signed)
+    if not end:
+        begin, end = -1.0 if signed else 0.0, 1.0
     shown = axes.imshow(
-        explanation.map_HW, cmap=DIVERGING if signed else SEQUENTIAL, vmin=-limit if signed else 0.0, vmax=limit,
+        explanation.map_HW, cmap=DIVERGING if signed else SEQUENTIAL, vmin=begin, vmax=end,
         interpolation="nearest",
     )  # fmt: skip
     _bare(axes, explanation.method)
-    beyond = bool(magnitude.max() > limit)
+    beyond = bool(np.abs(explanation.map_HW).max() > end)
     extend = ("both" if signed else "max") if beyond else "neither"
     bar = figure.colorbar(
         shown, ax=axes, location="bottom", shrink=0.9, pad=0.03, extend=extend,

@@ -15,9 +15,10 @@ from PIL import Image
 
 from roarline.report.palette import LEVELS, colour_table
 
-CLIP_PERCENTILE = 99.5
+_CLIP_PERCENTILE = 99.5
 LOSSLESS_UP_TO_PX = 64
 THUMBNAIL_PX = 112
+_NOTHING = 1e-300
 _GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -26,30 +27,50 @@ def is_signed(maps: np.ndarray) -> bool:
     return bool((maps < 0).any())
 
 
+def scale_of(map_HW: np.ndarray, *, signed: bool) -> tuple[float, float]:
+    """Where a map's colour scale begins and ends.
+
+    Args:
+        map_HW: Float [H, W], finite.
+        signed: True: symmetric around 0. False: from 0, or from the map's smallest value where that lies above half of
+            the end: such a map (RISE's, on an unsure network) is a constant with a picture on top of it.
+
+    Returns:
+        (begin, end). The end is the 99.5th percentile of the absolute value, so that single outliers don't darken the
+        rest; where that is 0, it is the largest absolute value.
+    """
+    magnitude = np.abs(map_HW.astype(np.float64))
+    end = float(np.percentile(magnitude, _CLIP_PERCENTILE)) or float(magnitude.max())
+    if signed:
+        return -end, end
+    smallest = float(map_HW.min())
+    return (smallest, end) if end / 2 < smallest < end else (0.0, end)
+
+
 def levels(map_HW: np.ndarray, *, signed: bool) -> np.ndarray:
     """Scale one map to entries of the colour table.
 
     Args:
         map_HW: Float [H, W], finite.
-        signed: True: symmetric around 0, entry 128. False: from 0, entry 0; negative values are shown as 0.
+        signed: As for ``scale_of``. True: 0 is entry 128. False: values below the scale are entry 0.
 
     Returns:
-        int64 [H, W] in [0, 256]. The end of the scale is the 99.5th percentile of the absolute value, so that single
-        outliers don't darken the rest; where that is 0, it is the largest absolute value.
+        int64 [H, W] in [0, 256].
     """
-    magnitude = np.abs(map_HW.astype(np.float64))
-    limit = float(np.percentile(magnitude, CLIP_PERCENTILE)) or float(magnitude.max())
+    begin, end = scale_of(map_HW, signed=signed)
+    wide = map_HW.astype(np.float64)
     # A limit so small that 1 / limit overflows is as good as 0.
-    scaled: np.ndarray = np.zeros_like(magnitude) if limit < 1e-300 else map_HW / limit
+    scaled: np.ndarray = np.zeros_like(wide) if end < _NOTHING else wide / end
     half = (LEVELS - 1) // 2
     entries: np.ndarray = half + np.rint(np.clip(scaled, -1, 1) * half)
     if not signed:
-        entries = np.rint(np.clip(scaled, 0, 1) * (LEVELS - 1))
+        from_begin = (wide - begin) / (end - begin) if begin > 0 else scaled
+        entries = np.rint(np.clip(from_begin, 0, 1) * (LEVELS - 1))
     return entries.astype(np.int64)
 
 
 def heat_map(map_HW: np.ndarray, *, signed: bool) -> np.ndarray:
-    """Colour one map; see ``levels`` for its scale."""
+    """Colour one map; see ``scale_of`` for its scale."""
     picture: np.ndarray = colour_table(signed=signed)[levels(map_HW, signed=signed)]
     return picture
 
