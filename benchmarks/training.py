@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.harness import FORMATS, Measurement, Options, alternate, timed
-from roarline.config.experiment import TrainCls
+from roarline.config.training import TrainCls
 from roarline.imaging.fills import fill_image
 from roarline.imaging.ranking import rank_pixels
 from roarline.imaging.removal import remove

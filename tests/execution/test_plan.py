@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from roarline.config.load import load_experiment
-from roarline.execution.plan import Plan, build_plan
+from roarline.execution.plan import build_plan
+from roarline.execution.planned import Plan
 from roarline.execution.run import needed
 from roarline.stages.job import Job
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roarline.config.experiment import Augmentation
+from roarline.config.training import Augmentation
 from roarline.training.augmentation import Draws, augment, draw
 
 CPU = torch.device("cpu")

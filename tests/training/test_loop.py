@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from roarline.config.experiment import TrainCls
+from roarline.config.training import TrainCls
 from roarline.errors import DataError, JobError, ModelError, UserInputError
 from roarline.training.batches import ResidentSplit
 from roarline.training.checkpoint import Checkpoint

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from roarline.config.experiment import Optimizer
+from roarline.config.training import Optimizer
 from roarline.errors import UserInputError
 from roarline.training.optimizers import make_optimizer
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from roarline.config.experiment import Scheduler
+from roarline.config.training import Scheduler
 from roarline.training.schedules import learning_rate
 
 

@@ -11,10 +11,11 @@ from roarline.config.datasets import DATASETS
 from roarline.config.localization import EvaluateLocalization
 from roarline.config.methods import METHODS
 from roarline.config.perturbation import EvaluatePerturbation
-from roarline.config.section import Compat, Fraction, Precision, Section, Threads, Ties, told_apart
+from roarline.config.retraining import EvaluateRoar, MergeNormalization
+from roarline.config.section import Precision, Section, Threads
+from roarline.config.training import TrainCls
 
 Split = Literal["train", "validation", "test"]
-MergeNormalization = Literal["min_max", "none"]
 MaskReading = Literal["min_max", "none"]
 Baseline = Literal["random", "sobel", "centre_gaussian", "constant", "ground_truth"]
 
@@ -68,51 +69,6 @@ class Model(Section):
     arch: str = Field(description="a name of `roarline list models`, torchvision:NAME, timm:NAME, or a dotted path")
     params: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the network")
     weights: str | None = Field(None, description="a torchvision weight name, e.g. IMAGENET1K_V2, or a path")
-
-
-class Optimizer(Section):
-    """The optimiser and its constants."""
-
-    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="as torch.optim has it")
-    lr: float = Field(1e-3, gt=0, description="learning rate; one_cycle: its peak")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty; adamw: decoupled")
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
-    nesterov: bool = Field(False, description="sgd only; needs a momentum")
-
-
-class Scheduler(Section):
-    """How the learning rate falls; step counts epochs, cosine and one_cycle count optimiser steps."""
-
-    name: Literal["none", "step", "cosine", "one_cycle"] = Field("none", description="none: a constant rate")
-    step_size: int = Field(10, ge=1, description="step: epochs between two drops")
-    gamma: float = Field(0.1, gt=0, le=1, description="step: factor of a drop")
-    warmup_fraction: float = Field(0.3, gt=0, lt=1, description="one_cycle: share of the steps in which the rate rises")
-
-
-class Augmentation(Section):
-    """Random changes of training images, after removal."""
-
-    crop_padding_px: int = Field(0, ge=0, description="zero-pad by this in normalised space, cut at random")
-    horizontal_flip: bool = Field(False, description="mirror every other image, at random")
-
-
-class TrainCls(Section):
-    """How a classifier is trained."""
-
-    epochs: int = Field(10, ge=1, description="passes over the training split; the best on validation is kept")
-    batch_size: int = Field(128, ge=1, description="images of an optimiser step")
-    loss: Literal["cross_entropy", "binary_cross_entropy"] = Field(
-        "cross_entropy", description="binary_cross_entropy: for data with several labels an image"
-    )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="cross_entropy only")
-    optimizer: Optimizer = Optimizer()
-    scheduler: Scheduler = Scheduler()
-    augmentation: Augmentation = Augmentation()
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="mixed precision; on a CPU float16 computes in float32"
-    )
-    channels_last: bool = Field(False, description="memory format of images and weights; often faster for convolutions")
-    threads: Threads = 2
 
 
 class Method(Section):
@@ -178,42 +134,6 @@ class Attribution(Section):
                 f"two methods share a name: {', '.join(twice)}; give one of them another `name` and a `method`"
             )
         return self
-
-
-class EvaluateRoar(Section):
-    """Remove and retrain."""
-
-    fractions: list[Fraction] = Field(
-        [0.1, 0.3, 0.5, 0.7, 0.9], min_length=1, description="removed_fraction of the pixels"
-    )
-    modes: list[Literal["roar", "kar"]] = Field(
-        ["roar", "kar"], min_length=1, description="roar removes the most relevant pixels, kar the least relevant"
-    )
-    repeats: int = Field(5, ge=1, description="trainings a cell, each from its own initialisation")
-    fill: Literal["mean", "zero", "blur"] = Field(
-        "mean", description="mean: of the training split; zero: black; blur: of the image"
-    )
-    probe_repeats: int = Field(1, ge=0, description="trainings a cell of the leakage probe; 0 leaves it out")
-    training: TrainCls | None = Field(None, description="default: as train-cls")
-    engine: Literal["single"] = Field("single", description="single: one network at a time in a worker")
-    ties: Ties = "random"
-    merge_normalization: MergeNormalization = Field(
-        "min_max", description="of each map before the maps of an image with several targets merge by pixelwise maximum"
-    )
-    compat: Compat = "corrected"
-    threads: Threads = 1
-
-    @field_validator("fractions", "modes")
-    @classmethod
-    def _distinct(cls, value: list[Any]) -> list[Any]:
-        if len(set(value)) != len(value):
-            raise ValueError("holds a value twice")
-        return value
-
-    @field_validator("fractions")
-    @classmethod
-    def _apart(cls, value: list[float]) -> list[float]:
-        return told_apart(value)
 
 
 class AggregateScores(Section):

@@ -11,49 +11,13 @@ from typing import Any
 from roarline.config.component import MetricComponent, NoParams
 from roarline.config.localization_metrics import LOCALIZATION_METRICS
 from roarline.config.perturbation_metrics import PERTURBATION_METRICS
+from roarline.config.retraining_metrics import RETRAINING_METRICS
 
 _PERTURBATION = "evaluate-perturbation"
 
 METRICS: dict[str, MetricComponent] = {
     **PERTURBATION_METRICS,
-    "roar_accuracy": MetricComponent(
-        "roarline.evaluation.accuracy:accuracy",
-        NoParams,
-        "Test accuracy after removing the most relevant pixels and retraining",
-        "Hooker et al. 2019, arXiv 1806.10758",
-        higher_is_better=False,
-        stage="evaluate-roar",
-        range=(0, 1),
-        passes="a training a cell",
-    ),
-    "kar_accuracy": MetricComponent(
-        "roarline.evaluation.accuracy:accuracy",
-        NoParams,
-        "Test accuracy after removing the least relevant pixels and retraining",
-        "Hooker et al. 2019, arXiv 1806.10758",
-        higher_is_better=True,
-        stage="evaluate-roar",
-        range=(0, 1),
-        passes="a training a cell",
-    ),
-    "roar_leakage": MetricComponent(
-        "roarline.evaluation.accuracy:accuracy",
-        NoParams,
-        "Test accuracy of a classifier that sees ROAR's binary removal masks alone",
-        "Rong et al. 2022, arXiv 2202.00449",
-        stage="evaluate-roar",
-        range=(0, 1),
-        passes="a training a cell",
-    ),
-    "kar_leakage": MetricComponent(
-        "roarline.evaluation.accuracy:accuracy",
-        NoParams,
-        "Test accuracy of a classifier that sees KAR's binary removal masks alone",
-        "Rong et al. 2022, arXiv 2202.00449",
-        stage="evaluate-roar",
-        range=(0, 1),
-        passes="a training a cell",
-    ),
+    **RETRAINING_METRICS,
     **LOCALIZATION_METRICS,
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 from roarline.artifacts.files import atomic_path, read_json, write_json
 from roarline.artifacts.store import Store
 from roarline.errors import ArtifactError
-from roarline.execution.plan import Plan
+from roarline.execution.planned import Plan
 
 
 def write_view(plan: Plan, store: Store) -> Path:

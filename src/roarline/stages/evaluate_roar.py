@@ -23,7 +23,7 @@ from roarline.artifacts.dataset import DATASET_FILE, SPLITS, DatasetFile
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.retraining import Place, RetrainedCell, write_predictions
 from roarline.artifacts.store import Artifact, Writer
-from roarline.config.experiment import TrainCls
+from roarline.config.training import TrainCls
 from roarline.data.loading import ImageReader
 from roarline.errors import DataError
 from roarline.imaging.fills import fill_image

@@ -23,6 +23,8 @@ class Job:
         label: For people, e.g. ``evaluate-roar gradcam roar 0.3 #2``.
         local: What can't change a result: paths, limits of this machine; never part of the key.
         cost: Rough share of the work, for progress and order; any unit.
+        asked_by: The stage that a user runs to get it, where that is not its own: maps of a network that was retrained
+            for evaluate-roar, say. Never part of the key.
     """
 
     stage: str
@@ -33,6 +35,7 @@ class Job:
     inputs: dict[str, tuple[str, str]]
     local: dict[str, Any] = field(default_factory=dict)
     cost: float = 1.0
+    asked_by: str | None = None
 
     @property
     def threads(self) -> int:

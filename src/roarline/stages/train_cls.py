@@ -12,7 +12,7 @@ from roarline.artifacts.classifier import WEIGHTS_FILE, ClassifierCard, write_cu
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.files import atomic_path, file_sha256
 from roarline.artifacts.store import Writer
-from roarline.config.experiment import TrainCls
+from roarline.config.training import TrainCls
 from roarline.data.loading import ImageReader
 from roarline.errors import DataError, ModelError
 from roarline.models.build import build

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from roarline.config.experiment import Augmentation
+from roarline.config.training import Augmentation
 
 
 @dataclass(frozen=True)

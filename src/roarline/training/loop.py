@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from roarline.config.experiment import TrainCls
+from roarline.config.training import TrainCls
 from roarline.errors import DataError, JobError
 from roarline.seeds import derive_seed
 from roarline.training.augmentation import augment, draw

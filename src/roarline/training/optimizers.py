@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from roarline.config.experiment import Optimizer
+from roarline.config.training import Optimizer
 from roarline.errors import UserInputError
 
 

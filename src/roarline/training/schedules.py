@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from roarline.config.experiment import Scheduler
+from roarline.config.training import Scheduler
 from roarline.errors import UserInputError
 
 # One-cycle's start and end as parts of the peak rate.
