@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from roarline.artifacts.features import FEATURES_FILE, FeatureTable, read_features
-from roarline.artifacts.retraining import PREDICTIONS_FILE, read_correct
 from roarline.artifacts.score_table import OK, ScoreTable, read_scores
 from roarline.artifacts.store import Artifact, Writer
 from roarline.artifacts.tables import SCORES_FILE, write_csv, write_parquet
@@ -19,20 +18,19 @@ from roarline.config.component import MetricComponent
 from roarline.config.metrics import with_own_metrics
 from roarline.errors import ArtifactError
 from roarline.evaluation.feature_summary import FeatureColumn, summarise_features
-from roarline.evaluation.summary import MEAN_SETTING, Column, Summary, mean_over_settings, summarise
+from roarline.evaluation.summary import MEAN_SETTING, Column, Summary, summarise
 from roarline.seeds import derive_seed
+from roarline.stages.aggregate_cells import FRACTION, REFERENCE, cell_columns, means_over_fractions, read_grid
 from roarline.stages.job import Context, Job
 
 STAGE = "aggregate-scores"
-REFERENCE = "(nothing removed)"
 SUMMARY_CSV = "scores.csv"
-_FRACTION = "removed_fraction="
-_POINTS = (_FRACTION, "threshold=")
-_MEANS = (MEAN_SETTING, "mean over thresholds", "mean over classes")
+_POINTS = (FRACTION, "threshold=", "explanation_size=")
+_MEANS = (MEAN_SETTING, "mean over thresholds", "mean over classes", "mean over explanation sizes")
 _RANDOM = "random"
 
-FAMILIES = ("scores", "localization", "grids", "classes")
-"""Roles of the inputs that score methods without retraining: of evaluate-perturbation, and of evaluate-localization."""
+FAMILIES = ("scores", "localization", "grids", "classes", "f_fidelity", "idsds")
+"""Roles of the inputs that score methods row by row: of evaluate-perturbation, evaluate-localization and so on."""
 
 
 def run(job: Job, context: Context, writer: Writer) -> None:
@@ -66,7 +64,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         done += len(scored)
         context.progress(done, total, "inputs")
     if parameters["cells"]:
-        columns, images = cell_columns(parameters["cells"], inputs)
+        columns, images = cell_columns(read_grid(parameters["cells"], inputs))
         rows += summarise(columns, images, **settings, seed=derive_seed(parameters["seed"], STAGE, "retraining"))
     context.progress(total, total, "inputs")
     rows = _ordered(rows, list(metrics), [*methods, REFERENCE])
@@ -95,7 +93,7 @@ def score_columns(artifacts: Mapping[str, Artifact]) -> tuple[list[Column], Tens
             )
             for (metric, setting), column in table.columns.items()
         ]
-        columns += [*found, *_means_over_fractions(found)]
+        columns += [*found, *means_over_fractions(found)]
     return columns, images
 
 
@@ -139,51 +137,6 @@ def _same_rows(
             )
     _, image = np.unique(np.array(ids, dtype=str), return_inverse=True)
     return torch.from_numpy(image)
-
-
-def cell_columns(cells: Mapping[str, Mapping[str, Any]], inputs: Mapping[str, Artifact]) -> tuple[list[Column], Tensor]:
-    """The columns of all retrained networks: for each a row of right and wrong predictions; every image is a cluster.
-
-    Args:
-        cells: Role of the input to the cell's place in the grid.
-
-    Raises:
-        ArtifactError: A file is damaged, or networks were tested on different images.
-    """
-    grouped: dict[tuple[str | None, str, float, bool], dict[int, Tensor]] = {}
-    ids: list[str] = []
-    for role, place in cells.items():
-        path = inputs[role].file(PREDICTIONS_FILE)
-        sample_ids, correct = read_correct(path)
-        order = sorted(range(len(sample_ids)), key=sample_ids.__getitem__)
-        sorted_ids = [sample_ids[row] for row in order]
-        ids = ids or sorted_ids
-        if sorted_ids != ids:
-            raise ArtifactError(f"{path}: tested on other images than the first network of the grid")
-        key = (place["method"], place["mode"], float(place["removed_fraction"]), bool(place["probe"]))
-        grouped.setdefault(key, {})[int(place["repeat"])] = torch.from_numpy(correct[order])
-    modes = list(dict.fromkeys(mode for method, mode, _, _ in grouped if method is not None))
-    columns: dict[tuple[str, str], list[Column]] = {}
-    for (method, mode, fraction, probe), repeats in grouped.items():
-        values, numbers = torch.stack([repeats[repeat] for repeat in sorted(repeats)]), tuple(sorted(repeats))
-        for metric in [_metric(mode, probe)] if method is not None else [_metric(mode, False) for mode in modes]:
-            name, setting = method or REFERENCE, f"{_FRACTION}{fraction:.12g}"
-            column = Column(name, metric, setting, values, numbers, ranked=method is not None)
-            columns.setdefault((name, metric), []).append(column)
-    found = [column for group in columns.values() for column in [*group, *_means_over_fractions(group)]]
-    return found, torch.arange(len(ids))
-
-
-def _metric(mode: str, probe: bool) -> str:
-    return f"{mode}_{'leakage' if probe else 'accuracy'}"
-
-
-def _means_over_fractions(columns: Sequence[Column]) -> Iterator[Column]:
-    """For each metric that has several fractions, the mean over them."""
-    for metric in dict.fromkeys(column.metric for column in columns):
-        group = [c for c in columns if c.metric == metric and c.setting.startswith(_FRACTION)]
-        if len(group) > 1:
-            yield mean_over_settings(group)
 
 
 def _ordered(rows: Sequence[Summary], metrics: Sequence[str], methods: Sequence[str]) -> list[Summary]:
