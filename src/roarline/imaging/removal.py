@@ -67,8 +67,21 @@ def remove(
     Source: Hooker et al. 2019, arXiv 1806.10758, section 3; saurabheights/ROAR ``roar_core.remove``.
     Differs: a count of 0 removes nothing (``compat="original"`` removes everything).
     """
-    mask = removal_mask(ranks_BHW, counts, order, compat=compat)[:, None]
-    fill = fill.to(images_BCHW.dtype)
+    return replace(images_BCHW, removal_mask(ranks_BHW, counts, order, compat=compat), fill)
+
+
+def replace(images_BCHW: Tensor, mask_BHW: Tensor, fill: Tensor) -> Tensor:
+    """Replace pixels, in all channels, by the fill.
+
+    Args:
+        images_BCHW: [B, C, H, W], or [1, C, H, W] where one image is altered in B ways.
+        mask_BHW: bool [B, H, W], True where replaced, or [1, H, W].
+        fill: Broadcastable to the images, in their space.
+
+    Returns:
+        [B, C, H, W], a new tensor of the images' dtype and memory format.
+    """
+    mask, fill = mask_BHW[:, None], fill.to(images_BCHW.dtype)
     if images_BCHW.is_contiguous() or not images_BCHW.is_contiguous(memory_format=torch.channels_last):
         return torch.where(mask, fill, images_BCHW)
     # Over channels-last images one call would step through the mask three numbers at a time; this takes half as long.
