@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.extraction import CAM_LAYERS, CPU_BATCH_SIZES, GOAL, BareCamPasses, ExtractionRun
+from benchmarks.extraction import CAM_LAYERS, CPU_BATCH_SIZES, GOAL, MANY, BareCamPasses, ExtractionRun
 from benchmarks.harness import BarePasses, Measurement, MixedPasses, Options, alternate, network
 from roarline.attribution.passes import pass_size
 
@@ -79,7 +79,8 @@ def measure(options: Options) -> Iterator[Measurement]:
             "head": _BareHeadPasses(head, features, layer, device),
         }
         for case in cases(1 / pass_size(side, side, torch.device(device))):
-            count = max(1, images // 8) if case.few else images
+            count = images if "input" in case.passes or options.quick else MANY
+            count = max(1, images // 8) if case.few else count
             mixed = MixedPasses([(bare[kind], round(count * each)) for kind, each in case.passes.items()])
             setting = case.method + (f", {case.params['rule']}" if "rule" in case.params else "")
             line = Measurement("shelf", name, setting, count, mixed.passes, mixed.kind, mixed.choice, GOAL)

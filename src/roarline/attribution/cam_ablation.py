@@ -18,6 +18,9 @@ from roarline.models.grids import channel_dimension, grid_of_layer
 from roarline.models.layers import layer_names
 from roarline.models.replay import Replay
 
+_FIRST_LAYERS = 8
+"""Times the numbers of an image that a network's first layers hold: 5 in ResNets, 8 in MobileNetV2, 21 in VGGs."""
+
 
 def ablation_cam(
     model: nn.Module,
@@ -80,8 +83,8 @@ def _losses(replay: Replay, counted_UC: Tensor, distinct: DistinctImages, size: 
     logits_UT = replay.logits_BK[distinct.first_rows].gather(1, distinct.targets_UT)
     losses_UCT = logits_UT.new_zeros(*counted_UC.shape, logits_UT.shape[1])
     at_once = pass_size(*size, logits_UT.device, keeps_activations=False)
-    if replay.remembers:  # as many outputs of the layer as hold as many numbers as a pass of images
-        at_once *= max(1, replay.numbers_in_an_image // replay.output[0].numel())
+    if replay.remembers:  # as many outputs of the layer as hold as many numbers as the first layers of a pass of images
+        at_once *= max(1, _FIRST_LAYERS * replay.numbers_in_an_image // replay.output[0].numel())
     for image, row in enumerate(distinct.first_rows.tolist()):
         channels = counted_UC[image].nonzero()[:, 0]
         for channel_n, logits in _ablated_logits(replay, row, channels, at_once, size):

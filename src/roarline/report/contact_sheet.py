@@ -101,12 +101,12 @@ def _stack(sheet: Sheet) -> np.ndarray:
         for place, tile in enumerate([picture, *(column.tiles[row] for column in sheet.columns)]):
             if tile is not None:
                 top, left = row * step, place * step
-                canvas[top : top + _TILE_PX, left : left + _TILE_PX] = _fitted(tile)
+                canvas[top : top + _TILE_PX, left : left + _TILE_PX] = fitted(tile, _TILE_PX)
     return canvas
 
 
-def _fitted(tile: np.ndarray) -> np.ndarray:
-    """To the size of a tile: pixels of small pictures stay sharp."""
-    smaller = max(tile.shape[:2]) < _TILE_PX
+def fitted(tile: np.ndarray, side_px: int) -> np.ndarray:
+    """A picture, uint8 [h, w, 3], as a square of that side: pixels of small ones stay sharp."""
+    smaller = max(tile.shape[:2]) < side_px
     how = Image.Resampling.NEAREST if smaller else Image.Resampling.LANCZOS
-    return np.asarray(Image.fromarray(np.ascontiguousarray(tile)).resize((_TILE_PX, _TILE_PX), how))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(tile)).resize((side_px, side_px), how))
