@@ -67,7 +67,9 @@ def test_a_hook_on_the_shared_relu_sees_the_blocks_output_last(golden, resnet8):
     )  # float32
 
 
-@pytest.mark.parametrize(("name", "depth"), [("resnet8", 8), ("resnet14", 14), ("resnet20", 20), ("resnet18", 18)])
+@pytest.mark.parametrize(
+    ("name", "depth"), [("resnet8", 8), ("narrow_resnet8", 8), ("resnet14", 14), ("resnet20", 20), ("resnet18", 18)]
+)
 def test_family_has_as_many_weighted_layers_as_its_name_says(name, depth):
     model = getattr(cifar_resnet, name)(7)
     main_path = [key for key, value in model.state_dict().items() if value.ndim in (2, 4) and "shortcut" not in key]
@@ -85,3 +87,16 @@ def test_only_the_first_stage_keeps_the_sides():
     model.eval()(torch.zeros(1, 3, 32, 32))
     assert shapes == {"layer1": (64, 32, 32), "layer2": (128, 16, 16), "layer3": (256, 8, 8)}
     assert "layer3.0.relu" in spatial_layers(model, (32, 32))
+
+
+def test_a_narrow_network_has_a_share_of_the_channels_and_all_else_alike():
+    narrow, usual = cifar_resnet.narrow_resnet8(10, width=16), cifar_resnet.resnet8(10)
+    shapes = {name: value.shape for name, value in narrow.state_dict().items()}
+    assert list(shapes) == list(usual.state_dict())
+    for name, value in usual.state_dict().items():
+        fixed = (3, 10, 1)  # colours, classes, and sides of kernels of one pixel
+        expected = [side if side in fixed or (value.ndim == 4 and axis > 1) else side // 4
+                    for axis, side in enumerate(value.shape)]  # fmt: skip
+        assert list(shapes[name]) == expected, name
+    same = cifar_resnet.narrow_resnet8(10, width=64).state_dict()
+    assert [value.shape for value in same.values()] == [value.shape for value in usual.state_dict().values()]

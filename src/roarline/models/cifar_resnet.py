@@ -44,20 +44,21 @@ class CifarResNet(nn.Module):
 
     Args:
         num_classes: K.
-        blocks: Blocks of each stage; the stages have 64, 128, 256, 512 channels.
+        blocks: Blocks of each stage.
+        widths: Channels of each stage, at least as many numbers as stages.
 
     Source: He et al. 2016, arXiv 1512.03385; the widths of saurabheights/ROAR.
     """
 
-    def __init__(self, num_classes: int, blocks: Sequence[int]) -> None:
+    def __init__(self, num_classes: int, blocks: Sequence[int], widths: Sequence[int] = _WIDTHS) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, _WIDTHS[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(_WIDTHS[0])
+        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU()
         self._stages = [f"layer{index + 1}" for index in range(len(blocks))]
-        channels = _WIDTHS[0]
-        for name, width, count in zip(self._stages, _WIDTHS, blocks, strict=False):
-            first = BasicBlock(channels, width, stride=1 if width == _WIDTHS[0] else 2)
+        channels = widths[0]
+        for name, width, count in zip(self._stages, widths, blocks, strict=False):
+            first = BasicBlock(channels, width, stride=1 if width == widths[0] else 2)
             self.add_module(name, nn.Sequential(first, *(BasicBlock(width, width, 1) for _ in range(count - 1))))
             channels = width
         self.linear = nn.Linear(channels, num_classes)
@@ -74,6 +75,14 @@ class CifarResNet(nn.Module):
 def resnet8(num_classes: int) -> CifarResNet:
     """One block in each of three stages: the network of the original ROAR code for CIFAR-10."""
     return CifarResNet(num_classes, (1, 1, 1))
+
+
+def narrow_resnet8(num_classes: int, width: int = 16) -> CifarResNet:
+    """ResNet-8 with fewer channels, for CPUs: ``width`` in the first stage, 2 × and 4 × as many in the others.
+
+    Source: He et al. 2016, arXiv 1512.03385, section 4.2, which has 16, 32 and 64.
+    """
+    return CifarResNet(num_classes, (1, 1, 1), (width, 2 * width, 4 * width))
 
 
 def resnet14(num_classes: int) -> CifarResNet:
