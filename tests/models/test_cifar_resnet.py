@@ -100,3 +100,12 @@ def test_a_narrow_network_has_a_share_of_the_channels_and_all_else_alike():
         assert list(shapes[name]) == expected, name
     same = cifar_resnet.narrow_resnet8(10, width=64).state_dict()
     assert [value.shape for value in same.values()] == [value.shape for value in usual.state_dict().values()]
+
+
+def test_a_stem_with_a_stride_halves_all_sides_that_follow():
+    shapes = []
+    for stride in (1, 2):
+        model = cifar_resnet.narrow_resnet8(10, width=4, stem_stride=stride).eval()
+        model.layer1.register_forward_hook(lambda module, args, output: shapes.append(tuple(output.shape[2:])))
+        assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+    assert shapes == [(32, 32), (16, 16)]

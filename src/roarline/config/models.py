@@ -21,6 +21,7 @@ class NarrowResNetParams(Params):
     """A residual network with few channels."""
 
     width: int = Field(16, ge=4, description="channels of the first stage; the later ones have 2 × and 4 ×")
+    stem_stride: int = Field(1, ge=1, le=4, description="of the first convolution; 2 is four times faster")
 
 
 _MODELS = "roarline.models"

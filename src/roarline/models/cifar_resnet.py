@@ -46,13 +46,17 @@ class CifarResNet(nn.Module):
         num_classes: K.
         blocks: Blocks of each stage.
         widths: Channels of each stage, at least as many numbers as stages.
+        stem_stride: Of the first convolution; 2 makes all that follows four times faster, as in networks for large
+            images.
 
     Source: He et al. 2016, arXiv 1512.03385; the widths of saurabheights/ROAR.
     """
 
-    def __init__(self, num_classes: int, blocks: Sequence[int], widths: Sequence[int] = _WIDTHS) -> None:
+    def __init__(
+        self, num_classes: int, blocks: Sequence[int], widths: Sequence[int] = _WIDTHS, stem_stride: int = 1
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(3, widths[0], 3, stride=stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU()
         self._stages = [f"layer{index + 1}" for index in range(len(blocks))]
@@ -77,12 +81,12 @@ def resnet8(num_classes: int) -> CifarResNet:
     return CifarResNet(num_classes, (1, 1, 1))
 
 
-def narrow_resnet8(num_classes: int, width: int = 16) -> CifarResNet:
+def narrow_resnet8(num_classes: int, width: int = 16, stem_stride: int = 1) -> CifarResNet:
     """ResNet-8 with fewer channels, for CPUs: ``width`` in the first stage, 2 × and 4 × as many in the others.
 
     Source: He et al. 2016, arXiv 1512.03385, section 4.2, which has 16, 32 and 64.
     """
-    return CifarResNet(num_classes, (1, 1, 1), (width, 2 * width, 4 * width))
+    return CifarResNet(num_classes, (1, 1, 1), (width, 2 * width, 4 * width), stem_stride)
 
 
 def resnet14(num_classes: int) -> CifarResNet:
