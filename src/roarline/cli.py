@@ -181,9 +181,27 @@ def gallery(
     set_: Set = None,
 ) -> None:
     """Draw the maps of every method for some test images in one picture, making those that are missing."""
-    from roarline.execution import commands
+    from roarline.execution import pictures
 
-    commands.gallery(configs, set_ or [], output, images, overlaid=overlaid)
+    pictures.gallery(configs, set_ or [], output, images, overlaid=overlaid)
+
+
+@app.command()
+def cases(
+    config: Config,
+    metric: Annotated[str, typer.Option(help="A name of `roarline list metrics` with a score for each row.")],
+    method: Annotated[str, typer.Option(help="A method of the config, by the name that it has there.")],
+    setting: Annotated[
+        str | None, typer.Option(help="Of the metric, as scores.csv has it; default: its first.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Cases of each kind.")] = 20,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .png or .jpg to write.")] = Path("cases.png"),
+    set_: Set = None,
+) -> None:
+    """Draw the test images on which a method scores best and worst, with their objects, making what is missing."""
+    from roarline.execution import pictures
+
+    pictures.cases(config, set_ or [], output, metric=metric, setting=setting, method=method, count=count)
 
 
 def _stage_command(stage: str) -> Callable[..., None]:

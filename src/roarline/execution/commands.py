@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -15,21 +14,21 @@ from roarline.artifacts.files import read_json
 from roarline.artifacts.keys import short
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import read_csv
-from roarline.config.load import load_experiment
-from roarline.errors import ArtifactError, DataError, UserInputError
+from roarline.errors import ArtifactError, UserInputError
 from roarline.execution.devices import parse_device, worker_devices
 from roarline.execution.experiment_view import write_view
 from roarline.execution.leaderboard import leaderboard
-from roarline.execution.plan import Plan, build_plan
-from roarline.execution.run import RunResult, equal_failures, needed, run_plan
+from roarline.execution.plan import Plan
+from roarline.execution.prepared import load, obtain_data, run_jobs
+from roarline.execution.run import equal_failures, needed
 from roarline.stages import STAGES
 
 
 def run(config: Path, overrides: Sequence[str]) -> None:
     """`roarline run`."""
-    plan, store = _load(config, overrides)
-    plan = _obtain_data(plan)
-    result = _run(plan, store)
+    plan, store = load(config, overrides)
+    plan = obtain_data(plan)
+    result = run_jobs(plan, store)
     folder = write_view(plan, store)
     print(leaderboard(read_csv(folder / "scores.csv"), plan.experiment.aggregate_scores.confidence))
     total = result.made + result.cached
@@ -42,8 +41,8 @@ def run(config: Path, overrides: Sequence[str]) -> None:
 
 def run_stage(config: Path, overrides: Sequence[str], stage: str, *, only: bool) -> None:
     """`roarline <stage>`."""
-    plan, store = _load(config, overrides)
-    plan = _obtain_data(plan)
+    plan, store = load(config, overrides)
+    plan = obtain_data(plan)
     jobs = plan.of(stage)
     if not jobs:
         raise UserInputError(f"{config} asks for no {stage}: it has no section {stage!r}")
@@ -59,14 +58,14 @@ def run_stage(config: Path, overrides: Sequence[str], stage: str, *, only: bool)
         if missing:
             stages = [name for name in STAGES if name in {input_stage for input_stage, _ in missing}]
             raise UserInputError(f"{stage} reads what isn't there yet; run first: {', '.join(stages)}")
-    result = _run(plan, store, stage)
+    result = run_jobs(plan, store, stage)
     folder = write_view(plan, store)
     print(
         f"{stage}: {len(jobs)} artifact{'s' if len(jobs) > 1 else ''}, "
         f"{result.made} job{'' if result.made == 1 else 's'} made in {result.seconds:.1f} s"
     )
     for job in jobs[:10]:
-        print(f"  {store.path(stage, job.key)}  {job.label}")
+        print(f"  {store.path(job.stage, job.key)}  {job.label}")
     if len(jobs) > 10:
         print(f"  … and {len(jobs) - 10} more; `roarline plan {config}` lists all")
     if stage == "report":
@@ -75,7 +74,7 @@ def run_stage(config: Path, overrides: Sequence[str], stage: str, *, only: bool)
 
 def show_plan(config: Path, overrides: Sequence[str]) -> None:
     """`roarline plan`."""
-    plan, store = _load(config, overrides)
+    plan, store = load(config, overrides)
     todo = {job.key for job in needed(plan.jobs, {j.key for j in plan.jobs if store.exists(j.stage, j.key)})}
     print(f"{'state':<9} {'key':<16} {'size':>9}  job")
     for job in plan.jobs:
@@ -91,7 +90,7 @@ def show_plan(config: Path, overrides: Sequence[str]) -> None:
 
 def show_status(config: Path, overrides: Sequence[str]) -> None:
     """`roarline status`."""
-    plan, store = _load(config, overrides)
+    plan, store = load(config, overrides)
     states = {job.key: _state(store, job.stage, job.key) for job in plan.jobs}
     for stage in STAGES:
         jobs = plan.of(stage)
@@ -217,41 +216,6 @@ def export(artifact: str, output: Path, limit: int, kept_fraction: float, data_r
         print(line)
 
 
-def gallery(configs: Sequence[Path], overrides: Sequence[str], output: Path, images: int, *, overlaid: bool) -> None:
-    """`roarline gallery`: make the maps that are missing, then draw those of all configs in one picture.
-
-    Raises:
-        UserInputError: The experiments are of different images or classifiers.
-    """
-    columns: dict[str, tuple[str, Plan, Store]] = {}
-    loaded = [_load(config, overrides) for config in configs]
-    plans = [(_obtain_data(plan), store) for plan, store in loaded]
-    first = plans[0][0]
-    for (plan, store), config in zip(plans, configs, strict=True):
-        for stage in ("prepare-data", "train-cls"):
-            if plan.of(stage)[0].key != first.of(stage)[0].key:
-                raise UserInputError(f"{config}: its {stage} differs from that of {configs[0]}; compare them apart")
-        for role, (_, key) in plan.of("report")[0].inputs.items():
-            if role.startswith("maps:") and key not in {known for known, _, _ in columns.values()}:
-                columns.setdefault(role.removeprefix("maps:"), (key, plan, store))
-    for plan, store in plans:
-        _run(plan, store, "extract-attribution-maps")
-        write_view(plan, store)
-    from roarline.stages.gallery import Shown, draw_gallery
-
-    experiment, dataset = first.experiment, first.of("prepare-data")[0]
-    shown = []
-    for name, (key, plan, store) in columns.items():
-        settings = next(m for m in plan.of("report")[0].parameters["methods"] if m["name"] == name)
-        parameters = {**settings["params"], **{k: v for k in ("smooth", "filter") if (v := settings.get(k))}}
-        shown.append(Shown(name, settings["sign"], parameters, store.open("extract-attribution-maps", key)))
-    rows, count = draw_gallery(
-        plans[0][1].open("prepare-data", dataset.key), shown, output, title=experiment.description or experiment.name,
-        images=images, seed=experiment.seed, data_root=experiment.data.root, overlaid=overlaid,
-    )  # fmt: skip
-    print(f"gallery: {output} ({rows} images, {count} methods)")
-
-
 def find_artifact(name: str, root: Path) -> Artifact:
     """An artifact by folder, by ``stage/key`` or by the start of its key.
 
@@ -274,37 +238,6 @@ def find_artifact(name: str, root: Path) -> Artifact:
             f"{name!r}: {what} of that name under {root}; give its folder, e.g. {root}/train-cls/0123456789abcdef"
         )
     return found[0]
-
-
-def _run(plan: Plan, store: Store, stage: str | None = None) -> RunResult:
-    """Run with the view written first, so that `gc` knows whose the artifacts are though the run fails or is killed."""
-    if any(not store.exists(job.stage, job.key) for job in plan.jobs):
-        with contextlib.suppress(ArtifactError):  # an unwritable store is reported by the job that needs it
-            write_view(plan, store)
-    return run_plan(plan, store, stage)
-
-
-def _load(config: Path, overrides: Sequence[str]) -> tuple[Plan, Store]:
-    experiment = load_experiment(config, overrides)
-    return build_plan(experiment), Store(experiment.runtime.artifacts)
-
-
-def _obtain_data(plan: Plan) -> Plan:
-    """Where the raw data is missing: download it if the data set can be, then plan again with true keys."""
-    if plan.pending is None:
-        return plan
-    from roarline.config.component import load_object
-    from roarline.config.datasets import DATASETS
-
-    data = plan.experiment.data
-    component = DATASETS[data.dataset]
-    if not component.obtain or data.root is None:
-        raise DataError(plan.pending)
-    load_object(component.obtain)(Path(data.root))
-    again = build_plan(plan.experiment)
-    if again.pending:
-        raise DataError(again.pending)
-    return again
 
 
 def _store(root: Path) -> Store:
