@@ -47,13 +47,11 @@ class FeatureColumn:
 
 def summarise_features(
     columns: Sequence[FeatureColumn],
-    cluster_M: Tensor,
     *,
     baseline: str | None,
     higher_is_better: Callable[[str], bool | None],
     confidence: float,
-    resamples: int,
-    seed: int,
+    draws: Sequence[Tensor | None],
 ) -> list[Summary]:
     """Summarise columns over the same rows, as ``summary.summarise`` does those with one value a row.
 
@@ -62,20 +60,15 @@ def summarise_features(
 
     Args:
         columns: All over the same M rows.
-        cluster_M: int64 [M], the image of each row.
         baseline: Name of the method that the others are compared with, or None.
         higher_is_better: Of a metric.
         confidence: In (0, 1).
-        resamples: B.
-        seed: Of all draws.
+        draws: Of ``feature_draws``.
 
     Returns:
         A row for each column, in their order.
     """
-    draws_seed = derive_seed(seed, "images")
-    values = [_score(column) for column in columns]
-    alone = len(cluster_M) == 0 or int(cluster_M.max()) == 0
-    draws = [None if alone else _draws(column, cluster_M, resamples, draws_seed) for column in columns]
+    values = [feature_score(column) for column in columns]
     against = {(c.metric, c.setting): place for place, c in enumerate(columns) if c.method == baseline}
     ranks = _ranks(columns, values, higher_is_better)
     rows = []
@@ -107,7 +100,23 @@ def summarise_features(
     return rows
 
 
-def _score(column: FeatureColumn) -> float | None:
+def feature_draws(
+    columns: Sequence[FeatureColumn], cluster_M: Tensor, *, resamples: int, seed: int
+) -> list[Tensor | None]:
+    """float64 [B] for each column: the scores of the same resamples of the images; None where there is one image only.
+
+    Args:
+        columns: All over the same M rows.
+        cluster_M: int64 [M], the image of each row.
+        resamples: B.
+        seed: Of all draws.
+    """
+    draws_seed = derive_seed(seed, "images")
+    alone = len(cluster_M) == 0 or int(cluster_M.max()) == 0
+    return [None if alone else _draws(column, cluster_M, resamples, draws_seed) for column in columns]
+
+
+def feature_score(column: FeatureColumn) -> float | None:
     """Of all rows; None where no row has features, or the function of their mean is undefined."""
     statistic = STATISTICS[column.statistic]
     if column.groups is None:

@@ -26,7 +26,9 @@ STAGES: dict[str, StageSpec] = {
         "Pointing games, relevance on objects, boxes, segmentation; complexity of maps",
     ),
     "aggregate-scores": StageSpec(
-        1, "roarline.stages.aggregate_scores:run", "Scores with intervals, differences to random, ranks"
+        2,
+        "roarline.stages.aggregate_scores:run",
+        "Scores with intervals, differences to random, ranks; tests, agreement, stability",
     ),
     "report": StageSpec(2, "roarline.stages.report:run", "One self-contained page with plots and heat maps"),
 }

@@ -29,11 +29,11 @@ class Grid:
     """All retrained networks of an experiment.
 
     Attributes:
-        images: M.
+        sample_ids: [M], in rising order.
         cells: Place to repeat to how right each prediction is, float64 [M] in [0, 1], images in one order.
     """
 
-    images: int
+    sample_ids: list[str]
     cells: dict[Place, dict[int, Tensor]]
 
 
@@ -58,7 +58,7 @@ def read_grid(cells: Mapping[str, Mapping[str, Any]], inputs: Mapping[str, Artif
             raise ArtifactError(f"{path}: tested on other images than the first network of the grid")
         key = (place["method"], place["mode"], float(place["removed_fraction"]), bool(place["probe"]))
         found.setdefault(key, {})[int(place["repeat"])] = torch.from_numpy(correct[order])
-    return Grid(len(ids), found)
+    return Grid(ids, found)
 
 
 def cell_columns(grid: Grid) -> tuple[list[Column], Tensor]:
@@ -72,7 +72,7 @@ def cell_columns(grid: Grid) -> tuple[list[Column], Tensor]:
             column = Column(name, metric, setting, values, numbers, ranked=method is not None)
             columns.setdefault((name, metric), []).append(column)
     found = [column for group in columns.values() for column in [*group, *means_over_fractions(group)]]
-    return found, torch.arange(grid.images)
+    return found, torch.arange(len(grid.sample_ids))
 
 
 def means_over_fractions(columns: Sequence[Column]) -> Iterator[Column]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from roarline.artifacts.comparison_tables import write_comparisons
 from roarline.artifacts.features import FEATURES_FILE, FeatureTable, read_features
 from roarline.artifacts.score_table import OK, ScoreTable, read_scores
 from roarline.artifacts.store import Artifact, Writer
@@ -17,24 +18,25 @@ from roarline.artifacts.tables import SCORES_FILE, write_csv, write_parquet
 from roarline.config.component import MetricComponent
 from roarline.config.metrics import with_own_metrics
 from roarline.errors import ArtifactError
-from roarline.evaluation.feature_summary import FeatureColumn, summarise_features
+from roarline.evaluation.feature_summary import FeatureColumn, feature_draws, summarise_features
 from roarline.evaluation.summary import MEAN_SETTING, Column, Summary, summarise
 from roarline.seeds import derive_seed
 from roarline.stages.aggregate_cells import FRACTION, REFERENCE, cell_columns, means_over_fractions, read_grid
+from roarline.stages.aggregate_comparisons import Family, comparison_tables, means
 from roarline.stages.job import Context, Job
 
 STAGE = "aggregate-scores"
 SUMMARY_CSV = "scores.csv"
 _POINTS = (FRACTION, "threshold=", "explanation_size=")
 _MEANS = (MEAN_SETTING, "mean over thresholds", "mean over classes", "mean over explanation sizes")
-_RANDOM = "random"
+_RANDOM, _CELLS = "random", "retraining"
 
 FAMILIES = ("scores", "localization", "grids", "classes", "f_fidelity", "idsds")
 """Roles of the inputs that score methods row by row: of evaluate-perturbation, evaluate-localization and so on."""
 
 
 def run(job: Job, context: Context, writer: Writer) -> None:
-    """Write ``scores.parquet`` and, with the same rows, ``scores.csv``.
+    """Write ``scores.parquet`` and, with the same rows, ``scores.csv``; beside them the tables of comparisons.
 
     Raises:
         ArtifactError: An input is damaged, or methods were scored on different rows.
@@ -46,34 +48,58 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         "baseline": next((m["name"] for m in parameters["methods"] if m["method"] == _RANDOM), None),
         "higher_is_better": lambda metric: metrics[metric].higher_is_better,
         "confidence": parameters["confidence"],
-        "resamples": parameters["resamples"],
     }
+    resamples: int = parameters["resamples"]
+    seeds = {family: derive_seed(parameters["seed"], STAGE, family) for family in (*FAMILIES, _CELLS)}
     rows: list[Summary] = []
+    families: list[Family] = []
     total, done = len(inputs), 0
-    for family in FAMILIES:
-        scored = {name: inputs[f"{family}:{name}"] for name in methods if f"{family}:{name}" in inputs}
-        seed = derive_seed(parameters["seed"], STAGE, family)
-        with_rows = {name: artifact for name, artifact in scored.items() if SCORES_FILE in artifact.manifest.files}
+    for name in FAMILIES:
+        scored = {method: inputs[f"{name}:{method}"] for method in methods if f"{name}:{method}" in inputs}
+        with_rows = {method: artifact for method, artifact in scored.items() if SCORES_FILE in artifact.manifest.files}
         if with_rows:
-            columns, images = score_columns(with_rows)
-            rows += summarise(columns, images, **settings, seed=seed)
-        featured = {name: artifact for name, artifact in scored.items() if FEATURES_FILE in artifact.manifest.files}
+            family = score_columns(with_rows)
+            rows += summarise(family.columns, family.images, **settings, resamples=resamples, seed=seeds[name])
+            families.append(family)
+        featured = {method: artifact for method, artifact in scored.items() if FEATURES_FILE in artifact.manifest.files}
         if featured:
-            features, images = feature_columns(featured)
-            rows += summarise_features(features, images, **settings, seed=seed)
+            family = feature_columns(featured, resamples, seeds[name])
+            rows += summarise_features(family.features, draws=family.draws, **settings)
+            families.append(family)
         done += len(scored)
         context.progress(done, total, "inputs")
     if parameters["cells"]:
-        columns, images = cell_columns(read_grid(parameters["cells"], inputs))
-        rows += summarise(columns, images, **settings, seed=derive_seed(parameters["seed"], STAGE, "retraining"))
-    context.progress(total, total, "inputs")
+        grid = read_grid(parameters["cells"], inputs)
+        columns, images = cell_columns(grid)
+        rows += summarise(columns, images, **settings, resamples=resamples, seed=seeds[_CELLS])
+        families.append(Family(columns, images, grid.sample_ids))
     rows = _ordered(rows, list(metrics), [*methods, REFERENCE])
     table = _table(rows, metrics, parameters["dataset"], parameters["model"])
     write_parquet(writer.out / SCORES_FILE, table)
     write_csv(writer.out / SUMMARY_CSV, table)
+    comparisons = comparison_tables(
+        families,
+        [
+            (point["factor"], point["value"], means(score_columns(_swept(role, methods, inputs)).columns))
+            for role, point in parameters.get("sweep", {}).items()
+        ],
+        methods=methods,
+        directions={name: metric.higher_is_better for name, metric in metrics.items()},
+        points=_POINTS,
+        confidence=parameters["confidence"],
+        resamples=resamples,
+        seed=derive_seed(parameters["seed"], STAGE, "comparisons"),
+    )
+    write_comparisons(writer.out, comparisons)
+    context.progress(total, total, "inputs")
 
 
-def score_columns(artifacts: Mapping[str, Artifact]) -> tuple[list[Column], Tensor]:
+def _swept(role: str, methods: Sequence[str], inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Method to its scores at one point of the sweep."""
+    return {method: inputs[f"{role}:{method}"] for method in methods if f"{role}:{method}" in inputs}
+
+
+def score_columns(artifacts: Mapping[str, Artifact]) -> Family:
     """The columns of all methods' scores, and the image of each row.
 
     Raises:
@@ -81,7 +107,7 @@ def score_columns(artifacts: Mapping[str, Artifact]) -> tuple[list[Column], Tens
     """
     columns: list[Column] = []
     tables = {method: read_scores(artifact.file(SCORES_FILE)) for method, artifact in artifacts.items()}
-    images = _same_rows(tables, artifacts)
+    images, image_ids = _same_rows(tables, artifacts)
     for method, table in tables.items():
         found = [
             Column(
@@ -94,18 +120,18 @@ def score_columns(artifacts: Mapping[str, Artifact]) -> tuple[list[Column], Tens
             for (metric, setting), column in table.columns.items()
         ]
         columns += [*found, *means_over_fractions(found)]
-    return columns, images
+    return Family(columns, images, image_ids)
 
 
-def feature_columns(artifacts: Mapping[str, Artifact]) -> tuple[list[FeatureColumn], Tensor]:
-    """The features of all methods, and the image of each row.
+def feature_columns(artifacts: Mapping[str, Artifact], resamples: int, seed: int) -> Family:
+    """The features of all methods, the image of each row, and the scores of resamples.
 
     Raises:
         ArtifactError: A file is damaged, or a method was scored on other rows than the first.
     """
     tables = {method: read_features(artifact.file(FEATURES_FILE)) for method, artifact in artifacts.items()}
-    images = _same_rows(tables, artifacts)
-    columns = []
+    images, image_ids = _same_rows(tables, artifacts)
+    columns: list[FeatureColumn] = []
     for method, table in tables.items():
         for metric, features in table.metrics.items():
             reasons = Counter(status for status in features.statuses if status != OK)
@@ -120,13 +146,14 @@ def feature_columns(artifacts: Mapping[str, Artifact]) -> tuple[list[FeatureColu
                     reason=reasons.most_common(1)[0][0] if reasons else None,
                 )
             )
-    return columns, images
+    draws = feature_draws(columns, images, resamples=resamples, seed=seed)
+    return Family([], images, image_ids, columns, draws)
 
 
 def _same_rows(
     tables: Mapping[str, ScoreTable] | Mapping[str, FeatureTable], artifacts: Mapping[str, Artifact]
-) -> Tensor:
-    """int64 [M], the image of each row; all methods must have been scored on the same rows."""
+) -> tuple[Tensor, list[str]]:
+    """(int64 [M] the image of each row, [N] ids of the images); all methods must have been scored on the same rows."""
     first = next(iter(tables))
     ids, targets = tables[first].sample_ids, tables[first].targets
     for method, table in tables.items():
@@ -135,8 +162,8 @@ def _same_rows(
                 f"{artifacts[method].path}: method {method!r} was scored on {len(table.sample_ids)} rows, {first!r} on "
                 f"{len(ids)} or others; methods can be compared on the same images and targets only"
             )
-    _, image = np.unique(np.array(ids, dtype=str), return_inverse=True)
-    return torch.from_numpy(image)
+    image_ids, image = np.unique(np.array(ids, dtype=str), return_inverse=True)
+    return torch.from_numpy(image), image_ids.tolist()
 
 
 def _ordered(rows: Sequence[Summary], metrics: Sequence[str], methods: Sequence[str]) -> list[Summary]:
