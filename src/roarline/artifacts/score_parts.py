@@ -15,6 +15,8 @@ import numpy as np
 from roarline.artifacts.files import atomic_path
 from roarline.errors import ArtifactError
 
+Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
 
 @dataclass(frozen=True)
 class RowValues:
@@ -22,23 +24,25 @@ class RowValues:
 
     Attributes:
         outputs: float32 [2, B, U], logit and probability of the target for U altered images.
-        own: float64 [B, V], the values of V metrics of the user's own.
+        values: float64 [B, V], numbers in V columns, each a metric in a setting; NaN where a row failed.
+        outcomes: uint8 [B, V], 0 where a value is one, else the number of the reason why there is none.
     """
 
     outputs: np.ndarray
-    own: np.ndarray
+    values: np.ndarray
+    outcomes: np.ndarray
 
 
 class ScoreParts:
-    """``rows`` rows of ``columns`` altered images and ``own`` own metrics each, cut into parts of ``part_rows``.
+    """``rows`` rows of ``altered`` altered images and ``columns`` numbers each, cut into parts of ``part_rows``.
 
     Attributes:
         spans: The rows of each part.
         missing: Numbers of the parts that no earlier run has finished.
     """
 
-    def __init__(self, folder: Path, rows: int, part_rows: int, columns: int, own: int = 0) -> None:
-        self.rows, self.part_rows, self.columns, self.own = rows, part_rows, columns, own
+    def __init__(self, folder: Path, rows: int, part_rows: int, altered: int, columns: int = 0) -> None:
+        self.rows, self.part_rows, self.altered, self.columns = rows, part_rows, altered, columns
         self.spans = [slice(start, min(start + part_rows, rows)) for start in range(0, rows, part_rows)]
         self._paths = [folder / f"{index:06d}.npz" for index in range(len(self.spans))]
         self.missing = [index for index in range(len(self.spans)) if self._load(index) is None]
@@ -60,14 +64,15 @@ class ScoreParts:
         Raises:
             ArtifactError: It has another shape, or can't be written.
         """
-        expected, came = self._shapes(index), (values.outputs.shape, values.own.shape)
+        expected, came = self._shapes(index), _shapes(values)
         if came != expected:
-            raise ArtifactError(f"{self._paths[index]}: outputs and own values are {came}, expected {expected}")
+            raise ArtifactError(f"{self._paths[index]}: outputs, values, outcomes are {came}, expected {expected}")
         with atomic_path(self._paths[index]) as partial, partial.open("wb") as file:
             np.savez(
                 file,
                 outputs=values.outputs.astype(np.float32, copy=False),
-                own=values.own.astype(np.float64, copy=False),
+                values=values.values.astype(np.float64, copy=False),
+                outcomes=values.outcomes.astype(np.uint8, copy=False),
             )
 
     def read(self) -> RowValues:
@@ -76,7 +81,8 @@ class ScoreParts:
         Raises:
             ArtifactError: One can't be read any more.
         """
-        found = [RowValues(np.empty((2, 0, self.columns), dtype=np.float32), np.empty((0, self.own)))]
+        none = np.empty((0, self.columns))
+        found = [RowValues(np.empty((2, 0, self.altered), dtype=np.float32), none, none.astype(np.uint8))]
         for index, path in enumerate(self._paths):
             values = self._load(index)
             if values is None:
@@ -84,17 +90,22 @@ class ScoreParts:
             found.append(values)
         return RowValues(
             np.concatenate([values.outputs for values in found], axis=1),
-            np.concatenate([values.own for values in found]),
+            np.concatenate([values.values for values in found]),
+            np.concatenate([values.outcomes for values in found]),
         )
 
-    def _shapes(self, index: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _shapes(self, index: int) -> Shapes:
         rows = self.spans[index].stop - self.spans[index].start
-        return (2, rows, self.columns), (rows, self.own)
+        return (2, rows, self.altered), (rows, self.columns), (rows, self.columns)
 
     def _load(self, index: int) -> RowValues | None:
         try:
             with self._paths[index].open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                values = RowValues(file["outputs"], file["own"])
+                values = RowValues(file["outputs"], file["values"], file["outcomes"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
-        return values if (values.outputs.shape, values.own.shape) == self._shapes(index) else None
+        return values if _shapes(values) == self._shapes(index) else None
+
+
+def _shapes(values: RowValues) -> Shapes:
+    return values.outputs.shape, values.values.shape, values.outcomes.shape

@@ -1,4 +1,4 @@
-"""Stage evaluate-perturbation: remove pixels in order of relevance and watch the classifier's score; own metrics too.
+"""Stage evaluate-perturbation: alter images and watch the classifier's score, or the map; own metrics ride along.
 
 Rows, each an (image, target) pair of the test split, are cut into parts of a fixed size; an interrupted run goes on
 after the last whole part. Memory is that of a few parts, whatever the number of images.
@@ -23,16 +23,19 @@ from roarline.artifacts.score_parts import RowValues, ScoreParts
 from roarline.artifacts.store import Writer
 from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
 from roarline.data.loading import ImageReader, normalise
+from roarline.evaluation.outcomes import OUTCOMES
 from roarline.evaluation.passes import memory_format, pass_size
 from roarline.evaluation.perturb import AlteredImages, Curve, altered_images, target_outputs
-from roarline.evaluation.perturbation_scores import CurveScores, curves_for, metric_scores
+from roarline.evaluation.perturbation_scores import CURVES_OF, CurveScores, MetricScores, curves_for, metric_scores
 from roarline.imaging.fills import fill_image
 from roarline.imaging.ranking import rank_pixels
 from roarline.imaging.reduction import apply_sign
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
 from roarline.stages.job import Context, Job, Progress
-from roarline.stages.own_metrics import OwnMetric, find_metrics, measure
+from roarline.stages.measured_rows import Column, Measure, MeasuredRows, Network
+from roarline.stages.noisy_maps import noisy_maps
+from roarline.stages.perturbation_measures import find_measures, measure_rows
 from roarline.stages.scored_rows import Rows, image_size, rows_per_part, rows_to_score
 
 STAGE = "evaluate-perturbation"
@@ -40,17 +43,22 @@ STAGE = "evaluate-perturbation"
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics, the curves that they need, and the altered images that the curves need; the user's own metrics."""
+    """Metrics of curves, the curves that they need, and the altered images that those need; measures of other kinds."""
 
     metrics: list[str]
     curves: dict[str, Curve]
     altered: AlteredImages
-    own: list[OwnMetric]
+    measures: list[Measure]
+
+    @property
+    def columns(self) -> list[Column]:
+        """(metric, setting) of every number that the measures give."""
+        return [column for measure in self.measures for column in measure.columns]
 
     @staticmethod
     def of(parameters: Mapping[str, Any], pixels: int) -> Measured:
         """From the job's parameters and H · W."""
-        metrics = list(dict.fromkeys(parameters["metrics"]))
+        metrics = [metric for metric in dict.fromkeys(parameters["metrics"]) if metric in CURVES_OF]
         curves = curves_for(
             metrics,
             **{name: parameters[name] for name in ("fractions", "steps", "fill", "insertion_fill", "deletion_fill")},
@@ -58,7 +66,7 @@ class Measured:
         )
         deviates = any(metric.endswith("_deviation") for metric in metrics)
         altered = altered_images(curves, pixels, untouched=deviates)
-        return Measured(metrics, curves, altered, find_metrics(parameters.get("own_metrics", [])))
+        return Measured(metrics, curves, altered, find_measures(parameters))
 
 
 def run(job: Job, context: Context, writer: Writer) -> None:
@@ -81,10 +89,12 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         check_classes(card, dataset.class_names, dataset.name)
         rows = rows_to_score(dataset, maps, parameters["limit"], parameters["seed"])
         size = image_size(dataset, maps)
-        measured = Measured.of(parameters, size[0] * size[1])
-        scoring = Scoring(model, card, measured, parameters, _fill_mean(dataset, card), torch.device(context.device))
-        columns = len(measured.altered.removals)
-        parts = ScoreParts(writer.parts, len(rows), rows_per_part(*size), columns, own=len(measured.own))
+        measured, device = Measured.of(parameters, size[0] * size[1]), torch.device(context.device)
+        if "attribution" in parameters:
+            measured.measures.append(noisy_maps(parameters, inputs["classifier"], reader, size, device))
+        scoring = Scoring(model, card, measured, parameters, _fill_mean(dataset, card), device)
+        altered = len(measured.altered.removals)
+        parts = ScoreParts(writer.parts, len(rows), rows_per_part(*size), altered, len(measured.columns))
         values = score_rows(scoring, rows, reader, maps, parts, context.progress)
     write_scores(writer.out, rows, values, measured, parameters["score"])
 
@@ -117,40 +127,47 @@ class Scoring:
         fill_mean: Sequence[float],
         device: torch.device,
     ) -> None:
-        self.card, self.altered, self.own, self.parameters = card, measured.altered, measured.own, parameters
+        self.card, self.altered, self.measures, self.parameters = card, measured.altered, measured.measures, parameters
         self.fill_mean, self.device = fill_mean, device
         self.format = memory_format(card.arch)
         self.model = model.to(device).to(memory_format=self.format)  # type: ignore[call-overload]
+        self.network = Network(
+            self.model,
+            card,
+            device,
+            score=parameters["score"],
+            fill_mean=fill_mean,
+            mixed=parameters["precision"] == "bfloat16",
+            seed=parameters["seed"],
+            threads=parameters["threads"],
+        )
 
     def score(self, pixels_BCHW: Tensor, maps: Tensor, targets_B: np.ndarray, sample_ids: Sequence[str]) -> RowValues:
-        """Logit and probability of the target for every altered image of some rows, and what own metrics say of them.
+        """Logit and probability of the target for every altered image of some rows, and what measures say of them.
 
         Args:
             pixels_BCHW: uint8.
             maps: [B, H, W], or [B, C, H, W]: then a pixel counts as its largest channel after the sign was applied.
             targets_B: int64.
-            sample_ids: [B], from which ties are drawn.
+            sample_ids: [B], from which ties and other draws come.
         """
         images = normalise(pixels_BCHW.to(self.device, non_blocking=True), self.card.mean, self.card.std)
         images = images.contiguous(memory_format=self.format)
         values = apply_sign(maps.to(self.device, non_blocking=True), self.parameters["sign"])
         values = values.amax(dim=1) if values.ndim == 4 else values
         targets = torch.from_numpy(targets_B).to(self.device)
-        own = [
-            measure(metric, self.model, images, targets, values, sample_ids, self.parameters["seed"])
-            for metric in self.own
-        ]
-        return RowValues(
-            self._outputs(images, values, targets, sample_ids),
-            np.stack(own, axis=1) if own else np.empty((len(images), 0)),
-        )
+        ranks, outputs = None, torch.empty(2, len(images), 0)
+        if self.altered.removals or any(measure.reads_ranks for measure in self.measures):
+            seeds = [derive_seed(self.parameters["seed"], "ties", sample_id) for sample_id in sample_ids]
+            ranks = rank_pixels(values, seeds, self.parameters["ties"])
+        if self.altered.removals and ranks is not None:
+            outputs = self._outputs(images, ranks, targets)
+        known = None if self.altered.untouched is None else outputs[:, :, self.altered.untouched]
+        rows = MeasuredRows(pixels_BCHW, images, values, targets, sample_ids, ranks, self.network, known)
+        return RowValues(outputs.cpu().numpy(), *measure_rows(self.measures, rows))
 
-    def _outputs(self, images: Tensor, values: Tensor, targets: Tensor, sample_ids: Sequence[str]) -> np.ndarray:
+    def _outputs(self, images: Tensor, ranks: Tensor, targets: Tensor) -> Tensor:
         """float32 [2, B, U]."""
-        if not self.altered.removals:
-            return np.empty((2, len(images), 0), dtype=np.float32)
-        seeds = [derive_seed(self.parameters["seed"], "ties", sample_id) for sample_id in sample_ids]
-        ranks = rank_pixels(values, seeds, self.parameters["ties"])
         fills = {
             kind: fill_image(images, kind, self.card.mean, self.card.std, fill_mean=self.fill_mean)  # type: ignore[arg-type]
             for kind in sorted(self.altered.fills)
@@ -167,7 +184,7 @@ class Scoring:
                 batch_size=pass_size(images.shape[2], images.shape[3], self.device),
                 multi_label=self.card.multi_label,
             )
-        return torch.stack([outputs.logits, outputs.probabilities]).cpu().numpy()
+        return torch.stack([outputs.logits, outputs.probabilities])
 
 
 def write_scores(
@@ -196,7 +213,7 @@ def write_scores(
     }
     before = probabilities[:, altered.untouched] if altered.untouched is not None else torch.empty(0)
     scored = [(name, found) for name in measured.metrics for found in metric_scores(name, by_curve, before)]
-    scored += [(own.name, own.scores(values.own[:, column])) for column, own in enumerate(measured.own)]
+    scored += _measured_scores(values, measured.columns)
     columns: dict[str, list[Any]] = {name: [] for name in SCORE_COLUMNS}
     for metric, found in scored:
         columns["sample_id"] += rows.sample_ids
@@ -215,6 +232,16 @@ def write_scores(
         rows.targets,
         {name: (curve.fractions.numpy(), curve.scores.numpy()) for name, curve in by_curve.items()},
     )
+
+
+def _measured_scores(values: RowValues, columns: Sequence[Column]) -> list[tuple[str, MetricScores]]:
+    """Metric and scores of every column, in the order of metrics as they come first."""
+    found = [
+        (metric, MetricScores(setting, torch.from_numpy(numbers), [OUTCOMES[outcome] for outcome in outcomes.tolist()]))
+        for (metric, setting), numbers, outcomes in zip(columns, values.values.T, values.outcomes.T, strict=True)
+    ]
+    order = list(dict.fromkeys(metric for metric, _ in columns))
+    return sorted(found, key=lambda one: order.index(one[0]))
 
 
 def _fill_mean(dataset: DatasetFile, card: ClassifierCard) -> list[float]:

@@ -194,10 +194,7 @@ class Extraction:
         ids = reader.dataset.sample_ids
         previous: tuple[Attribution, list[str]] | None = None
         start = 0
-        # A method of one pass has its own costs a batch, which fewer and larger batches share.
-        keeps = self.method.keeps_activations or self.method.one_pass
-        batch = pass_size(*size, self.device, keeps_activations=keeps)
-        for image_rows, pixels in reader.batches(rows.images, batch):
+        for image_rows, pixels in reader.batches(rows.images, self.batch_size(size)):
             stop = start + len(image_rows)
             sample_ids = [ids[row] for row in image_rows]
             launched = self.launch(pixels, rows.targets[start:stop], sample_ids)
@@ -206,6 +203,12 @@ class Extraction:
             previous, start = (launched, sample_ids), stop
         if previous is not None:
             yield self.fetch(*previous)
+
+    def batch_size(self, size: tuple[int, int]) -> int:
+        """How many images (H, W) are computed at once."""
+        # A method of one pass has its own costs a batch, which fewer and larger batches share.
+        keeps = self.method.keeps_activations or self.method.one_pass
+        return pass_size(*size, self.device, keeps_activations=keeps)
 
     def no_rows(self, size: tuple[int, int]) -> MapRows:
         """What an empty split gives."""
@@ -220,7 +223,11 @@ class Extraction:
             targets: [B] int64, -1 for the predicted class.
         """
         images = normalise(pixels_BCHW.to(self.device, non_blocking=True), self.card.mean, self.card.std)
-        images = images.contiguous(memory_format=self.memory_format)
+        return self.launch_images(images, targets, sample_ids)
+
+    def launch_images(self, images_BCHW: Tensor, targets: np.ndarray, sample_ids: Sequence[str]) -> Attribution:
+        """Compute one batch of normalised images; as ``launch`` otherwise."""
+        images = images_BCHW.contiguous(memory_format=self.memory_format)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             result = attribute(
                 self.model,

@@ -19,10 +19,7 @@ from roarline.attribution.model_state import frozen, guarded
 from roarline.config.component import load_object
 from roarline.errors import MetricError, RoarlineError
 from roarline.evaluation.passes import pass_size
-from roarline.evaluation.perturbation_scores import MetricScores
 from roarline.seeds import derive_seed
-
-NO_NUMBER = "the metric's value is NaN or infinite"
 
 
 @dataclass(frozen=True)
@@ -32,13 +29,6 @@ class OwnMetric:
     name: str
     function: Callable[..., Any]
     params: Mapping[str, Any]
-
-    def scores(self, values_M: np.ndarray) -> MetricScores:
-        """Its values [M] with a status each: a value that is no finite number is a failed row."""
-        values = torch.from_numpy(values_M)
-        failed = ~torch.isfinite(values)
-        statuses = [NO_NUMBER if bad else "ok" for bad in failed.tolist()]
-        return MetricScores("", values.masked_fill(failed, torch.nan), statuses)
 
 
 def find_metrics(entries: Sequence[Mapping[str, Any]]) -> list[OwnMetric]:
