@@ -73,11 +73,20 @@ ENTRYPOINT ["roarline", "extract-attribution-maps"]
 FROM runtime AS evaluate-roar
 ENTRYPOINT ["roarline", "evaluate-roar"]
 
+FROM runtime AS evaluate-f-fidelity
+ENTRYPOINT ["roarline", "evaluate-f-fidelity"]
+
+FROM runtime AS evaluate-idsds
+ENTRYPOINT ["roarline", "evaluate-idsds"]
+
 FROM runtime AS evaluate-perturbation
 ENTRYPOINT ["roarline", "evaluate-perturbation"]
 
 FROM runtime AS evaluate-localization
 ENTRYPOINT ["roarline", "evaluate-localization"]
+
+FROM runtime AS evaluate-sanity
+ENTRYPOINT ["roarline", "evaluate-sanity"]
 
 FROM runtime AS aggregate-scores
 ENTRYPOINT ["roarline", "aggregate-scores"]

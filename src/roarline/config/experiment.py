@@ -12,6 +12,7 @@ from roarline.config.localization import EvaluateLocalization
 from roarline.config.methods import METHODS
 from roarline.config.perturbation import EvaluatePerturbation
 from roarline.config.retraining import EvaluateRoar, MergeNormalization
+from roarline.config.sanity import DATA_RANDOMISATION, EvaluateSanity
 from roarline.config.section import Precision, Section, Threads
 from roarline.config.training import TrainCls
 
@@ -187,6 +188,7 @@ class Experiment(BaseModel):
     evaluate_roar: EvaluateRoar | None = Field(None, alias="evaluate-roar")
     evaluate_perturbation: EvaluatePerturbation | None = Field(None, alias="evaluate-perturbation")
     evaluate_localization: EvaluateLocalization | None = Field(None, alias="evaluate-localization")
+    evaluate_sanity: EvaluateSanity | None = Field(None, alias="evaluate-sanity")
     aggregate_scores: AggregateScores = Field(AggregateScores(), alias="aggregate-scores")
     report: Report = Report()
     runtime: Runtime = Runtime()
@@ -223,6 +225,16 @@ class Experiment(BaseModel):
             raise ValueError("evaluate-roar needs a training section of its own where there is no train-cls section")
         if self.evaluate_roar and self.attribution.limit is not None:
             raise ValueError("evaluate-roar needs maps of all images: leave out attribution.limit, or use data.limit")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_to_shuffle(self) -> Experiment:
+        section = self.evaluate_sanity
+        if section and DATA_RANDOMISATION in section.metrics and not (section.training or self.train_cls):
+            raise ValueError(
+                "evaluate-sanity.metrics: data_randomisation trains a network on shuffled labels: give "
+                "evaluate-sanity.training, or a train-cls section"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from roarline.config.component import MetricComponent, NoParams
 from roarline.config.localization_metrics import LOCALIZATION_METRICS
 from roarline.config.perturbation_metrics import PERTURBATION_METRICS
 from roarline.config.retraining_metrics import RETRAINING_METRICS
+from roarline.config.sanity_metrics import SANITY_METRICS
 
 _PERTURBATION = "evaluate-perturbation"
 
@@ -19,6 +20,7 @@ METRICS: dict[str, MetricComponent] = {
     **PERTURBATION_METRICS,
     **RETRAINING_METRICS,
     **LOCALIZATION_METRICS,
+    **SANITY_METRICS,
 }
 
 

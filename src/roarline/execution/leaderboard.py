@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 _REFERENCE = "(nothing removed)"
 _UNRANKED = 99.0
-_POINTS = ("removed_fraction=", "threshold=", "explanation_size=")
+_POINTS = ("removed_fraction=", "threshold=", "explanation_size=", "layer=")
 
 Row = dict[str, str]
 

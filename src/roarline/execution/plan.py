@@ -19,6 +19,7 @@ from roarline.config.published_models import is_weights_path
 from roarline.errors import UserInputError
 from roarline.execution.plan_maps import add_maps, method_parameters, sign, splits
 from roarline.execution.plan_retraining import Cell, add_cells
+from roarline.execution.plan_sanity import add_sanity
 from roarline.execution.planned import Plan as Plan
 from roarline.execution.planned import as_json, user_parameters
 from roarline.stages import STAGES
@@ -76,6 +77,9 @@ def build_plan(experiment: Experiment) -> Plan:
     if experiment.evaluate_localization:
         for method in experiment.methods:
             localization |= _add_localization(plan, method, dataset, classifier, maps[method.name, "test"])
+    if experiment.evaluate_sanity:
+        of_test = {method.name: maps[method.name, "test"] for method in experiment.methods}
+        localization |= add_sanity(plan, experiment.evaluate_sanity, model, dataset, classifier, of_test)
     cells = list(add_cells(plan, model, dataset, maps)) if experiment.evaluate_roar else []
     _add_summary(plan, dataset, classifier, maps, scores, localization, cells)
     return plan
@@ -265,6 +269,7 @@ def _add_summary(
             "evaluate_roar": as_json(experiment.evaluate_roar) if experiment.evaluate_roar else None,
             "evaluate_perturbation": as_json(perturbation) if perturbation else None,
             "evaluate_localization": as_json(experiment.evaluate_localization),
+            **({"evaluate_sanity": as_json(experiment.evaluate_sanity)} if experiment.evaluate_sanity else {}),
         },
         {
             "summary": summary,

@@ -14,6 +14,7 @@ MEAN_SETTING = "mean over fractions"
 FRACTION_SETTING = "removed_fraction="
 THRESHOLD_SETTING = "threshold="
 SIZE_SETTING = "explanation_size="
+LAYER_SETTING = "layer="
 OK = "ok"
 
 Verdict = Literal["better", "worse", "undecided", "unknown"]
@@ -91,7 +92,7 @@ class Scores:
     def settings(self, metric: str) -> list[str]:
         """Settings that sum a metric up: those that are no single point of a curve; else the only fraction there is."""
         rows = [row for row in self.rows if row.metric == metric and row.method != REFERENCE]
-        points = (FRACTION_SETTING, THRESHOLD_SETTING, SIZE_SETTING)
+        points = (FRACTION_SETTING, THRESHOLD_SETTING, SIZE_SETTING, LAYER_SETTING)
         found = list(dict.fromkeys(row.setting for row in rows if not row.setting.startswith(points)))
         fractions = list(dict.fromkeys(row.setting for row in rows))
         return found or (fractions if len(fractions) == 1 else [])

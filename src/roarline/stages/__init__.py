@@ -25,6 +25,11 @@ STAGES: dict[str, StageSpec] = {
         "roarline.stages.evaluate_localization:run",
         "Pointing games, relevance on objects, boxes, segmentation; complexity of maps",
     ),
+    "evaluate-sanity": StageSpec(
+        1,
+        "roarline.stages.evaluate_sanity:run",
+        "Maps of networks with random weights, of shuffled labels, of other classes: do they change?",
+    ),
     "aggregate-scores": StageSpec(
         2,
         "roarline.stages.aggregate_scores:run",

@@ -27,11 +27,11 @@ from roarline.stages.job import Context, Job
 
 STAGE = "aggregate-scores"
 SUMMARY_CSV = "scores.csv"
-_POINTS = (FRACTION, "threshold=", "explanation_size=")
+_POINTS = (FRACTION, "threshold=", "explanation_size=", "layer=")
 _MEANS = (MEAN_SETTING, "mean over thresholds", "mean over classes", "mean over explanation sizes")
 _RANDOM, _CELLS = "random", "retraining"
 
-FAMILIES = ("scores", "localization", "grids", "classes", "f_fidelity", "idsds")
+FAMILIES = ("scores", "localization", "grids", "classes", "f_fidelity", "idsds", "sanity", "labels")
 """Roles of the inputs that score methods row by row: of evaluate-perturbation, evaluate-localization and so on."""
 
 
@@ -171,7 +171,7 @@ def _ordered(rows: Sequence[Summary], metrics: Sequence[str], methods: Sequence[
 
     def key(row: Summary) -> tuple[int, int, float, str, int]:
         name, _, number = row.setting.partition("=")
-        place = float(number) if f"{name}=" in _POINTS else 0.0
+        place = float(number.split()[0]) if f"{name}=" in _POINTS else 0.0
         return metrics.index(row.metric), row.setting in _MEANS, place, row.setting, methods.index(row.method)
 
     return sorted(rows, key=key)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from roarline.artifacts.classifier import ClassifierCard
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.map_parts import MapParts
-from roarline.artifacts.maps import MAPS_FILE, MapRows, check_rows, join_parts, write_part
-from roarline.artifacts.store import Writer
+from roarline.artifacts.maps import MAPS_FILE, MapRows, MapsFile, check_rows, join_parts, write_part
+from roarline.artifacts.store import Artifact, Writer
 from roarline.attribution.call import PREDICTED, Attribution, MethodCall, attribute, find_method
 from roarline.attribution.memory import PassLimit
 from roarline.attribution.passes import pass_size
@@ -34,6 +34,7 @@ from roarline.seeds import derive_seed
 from roarline.stages.draws import draw_rows
 from roarline.stages.filter_maps import filter_artifact
 from roarline.stages.job import Context, Job, Progress
+from roarline.stages.scored_rows import rows_to_score
 from roarline.stages.surroundings import surroundings_of
 
 STAGE = "extract-attribution-maps"
@@ -59,6 +60,9 @@ class TargetRows:
 
 def run(job: Job, context: Context, writer: Writer) -> None:
     """Write ``maps.h5``: the maps of one method for one split, computed, or filtered from another ``maps`` artifact.
+
+    Which rows it has follows from the split and the parameter ``target``, or, for data randomisation, from the
+    ``maps`` artifact of another network that is given as ``targets``.
 
     Raises:
         MethodError: The method fails or returns something unusable.
@@ -86,8 +90,11 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     with DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset:
         check_classes(card, dataset.class_names, dataset.name)
         size = _image_size(dataset, card)
-        drawn = draw_rows(dataset.rows(parameters["split"]), parameters.get("limit"), parameters["seed"], STAGE)
-        rows = target_rows(dataset, parameters["split"], parameters["target"], drawn)
+        if "targets" in inputs:
+            rows = _rows_of_maps(dataset, inputs["targets"], parameters)
+        else:
+            drawn = draw_rows(dataset.rows(parameters["split"]), parameters.get("limit"), parameters["seed"], STAGE)
+            rows = target_rows(dataset, parameters["split"], parameters["target"], drawn)
         device = torch.device(context.device)
         with ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader:
             purpose = f"{STAGE} {method.name}"
@@ -215,13 +222,21 @@ class Extraction:
         logits = np.empty((0, len(self.card.class_names)), dtype=np.float32)
         return MapRows([], np.empty(0, dtype=np.int64), np.empty((0, *size), dtype=self.dtype), logits)
 
-    def launch(self, pixels_BCHW: Tensor, targets: np.ndarray, sample_ids: Sequence[str]) -> Attribution:
+    def launch(
+        self, pixels_BCHW: Tensor, targets: np.ndarray, sample_ids: Sequence[str], drawn_for: np.ndarray | None = None
+    ) -> Attribution:
         """Compute one batch; on a GPU the results may still be under way.
 
         Args:
             pixels_BCHW: uint8.
             targets: [B] int64, -1 for the predicted class.
+            drawn_for: [B] int64, the classes whose random draws are taken; default: the targets.
         """
+
+        def seed_of(row: int, target: int) -> int:
+            drawn = target if drawn_for is None else int(drawn_for[row])
+            return derive_seed(self.seed, STAGE, self.method.name, sample_ids[row], drawn)
+
         images = normalise(pixels_BCHW.to(self.device, non_blocking=True), self.card.mean, self.card.std)
         return self.launch_images(images, targets, sample_ids)
 
@@ -234,7 +249,7 @@ class Extraction:
                 images,
                 torch.from_numpy(targets).to(self.device),
                 self.method,
-                seed_of=lambda row, target: derive_seed(self.seed, STAGE, self.method.name, sample_ids[row], target),
+                seed_of=seed_of,
                 sample_ids=sample_ids,
                 surroundings=self.surroundings,
                 limit=self.limit,
@@ -255,6 +270,13 @@ class Extraction:
             _check_float16(rows, self.method.name)
             rows.maps = maps.astype(np.float16)
         return rows
+
+
+def _rows_of_maps(dataset: DatasetFile, known: Artifact, parameters: Mapping[str, Any]) -> TargetRows:
+    """The images and classes of another network's maps, as the evaluations draw them from its file."""
+    with MapsFile(known.file(MAPS_FILE)) as maps:
+        rows = rows_to_score(dataset, maps, parameters.get("limit"), parameters["seed"])
+    return TargetRows(rows.images, rows.targets)
 
 
 def _image_size(dataset: DatasetFile, card: ClassifierCard) -> tuple[int, int]:

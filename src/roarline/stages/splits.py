@@ -17,6 +17,7 @@ from torch import Tensor
 from roarline.artifacts.dataset import DatasetFile
 from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError
+from roarline.seeds import derive_seed
 from roarline.training.batches import ResidentSplit, Split, StreamedSplit
 
 # Fixed numbers, not what this machine has free at the moment: which way is taken must not change from run to run.
@@ -99,6 +100,18 @@ class SplitImages:
         if self.read is not None:
             return sys.maxsize
         return sum(pixels.nbytes for pixels in (self.inputs, self.stored) if pixels is not None)
+
+    def with_shuffled_labels(self, seed: int) -> SplitImages:
+        """The same images with their labels in another order: all that is left to learn is which image is which.
+
+        Args:
+            seed: The experiment's.
+
+        Source: data randomisation, Adebayo et al. 2018, arXiv 1810.03292, section 4.
+        """
+        generator = torch.Generator().manual_seed(derive_seed(seed, "train-cls", "shuffled labels"))
+        order = torch.randperm(len(self), generator=generator).to(self.labels.device)
+        return replace(self, labels=self.labels[order])
 
     def altered(self, alter: Alter | None = None) -> Split:
         """The split for the training loop, each image altered once where all fit, else batch by batch."""

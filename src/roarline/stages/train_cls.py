@@ -42,14 +42,18 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         normalization = normalization_of(job.parameters["normalization"], dataset)
         model = _build(job, dataset, replace_head=settings is not None).to(context.device)
 
-        def images(split: str) -> Split | None:
+        def images(split: str, *, shuffled: bool = False) -> Split | None:
             if not len(dataset.rows(split)):
                 return None
-            return split_images(dataset, reader, split, normalization, context.device).altered()
+            found = split_images(dataset, reader, split, normalization, context.device)
+            return (found.with_shuffled_labels(job.parameters["seed"]) if shuffled else found).altered()
 
         trained: Trained | None = None
         if settings is not None:
-            trained = _train(job, context, writer, model, settings, images("train"), images("validation"))
+            shuffled = job.parameters.get("shuffle_labels", False)
+            # True labels of other images can't tell which epoch learned shuffled ones best: the last one counts.
+            validation = None if shuffled else images("validation")
+            trained = _train(job, context, writer, model, settings, images("train", shuffled=shuffled), validation)
             validation_accuracy = trained.validation_accuracy
         else:
             validation_accuracy = _accuracy(model, images("validation"))
