@@ -33,7 +33,8 @@ def square_weights(generator: torch.Generator, count: int, height: int, width: i
     rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
     in_rows = (rows >= top[:, None]) & (rows < (top + sides)[:, None])
     in_columns = (columns >= left[:, None]) & (columns < (left + sides)[:, None])
-    return (in_rows[:, :, None] & in_columns[:, None, :]).float()
+    inside: Tensor = in_rows[:, :, None] & in_columns[:, None, :]
+    return inside.float()
 
 
 def noise_weights(generator: torch.Generator, count: int, height: int, width: int, deviation: float) -> Tensor:
@@ -45,7 +46,7 @@ def noise_weights(generator: torch.Generator, count: int, height: int, width: in
     Returns:
         float32 [N, H, W] on the generator's device.
     """
-    return deviation * torch.randn(count, height, width, generator=generator, device=generator.device)
+    return torch.randn(count, height, width, generator=generator, device=generator.device).mul_(deviation)
 
 
 def perturb(image_1CHW: Tensor, weights_NHW: Tensor, fill: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ def uniform_noise(generator: torch.Generator, count: int, height: int, width: in
     """
     device = generator.device
     noise = torch.rand(count, len(radius_C), height, width, generator=generator, device=device)
-    return (2 * noise - 1) * torch.tensor(list(radius_C), dtype=noise.dtype, device=device)[:, None, None]
+    radius_C11 = torch.tensor(list(radius_C), dtype=noise.dtype, device=device)[:, None, None]
+    return noise.mul_(2).sub_(1) * radius_C11
 
 
 def relative_change(maps_BHW: Tensor, noisy_BHW: Tensor) -> Tensor:
@@ -36,7 +37,8 @@ def relative_change(maps_BHW: Tensor, noisy_BHW: Tensor) -> Tensor:
         float64 [B]; NaN or infinite where the first map is zero everywhere.
     """
     maps, noisy = maps_BHW.flatten(1).double(), noisy_BHW.flatten(1).double()
-    return (noisy - maps).norm(dim=1) / maps.norm(dim=1)
+    change: Tensor = torch.linalg.vector_norm(noisy - maps, dim=1) / torch.linalg.vector_norm(maps, dim=1)
+    return change
 
 
 def largest_change(changes_BD: Tensor) -> Judged:

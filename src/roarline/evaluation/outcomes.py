@@ -23,17 +23,9 @@ OUTCOMES = (
 )
 """Statuses by number; parts of evaluations hold the numbers, so new ones go to the end."""
 
-(
-    OK,
-    NO_NUMBER,
-    OUTPUT_NOT_FINITE,
-    SAME_RELEVANCE,
-    SAME_OUTPUT,
-    ZERO_MAP,
-    LOW_PROBABILITY,
-    NOTHING_TO_GAIN,
-    NO_INFORMATION,
-) = range(len(OUTCOMES))
+OK, NO_NUMBER, OUTPUT_NOT_FINITE = 0, 1, 2
+SAME_RELEVANCE, SAME_OUTPUT, ZERO_MAP = 3, 4, 5
+LOW_PROBABILITY, NOTHING_TO_GAIN, NO_INFORMATION = 6, 7, 8
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Network:
 
     def outputs(self, rows: MeasuredRows, copies: int, alter: Alter) -> CopyOutputs:
         """Pass altered copies of each row through the network, in full batches."""
-        size = pass_size(*rows.images.shape[2:], self.device)
+        size = pass_size(rows.images.shape[2], rows.images.shape[3], self.device)
         multi_label = self.card.multi_label
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.mixed):
             return outputs_of_copies(self.model, rows.targets, copies, alter, batch_size=size, multi_label=multi_label)

@@ -169,7 +169,7 @@ class InformationCurves:
 
     def __init__(self, settings: Mapping[str, Any], metrics: set[str]) -> None:
         self.settings = settings
-        self.columns = [(name, "") for name in ("aic", "sic") if name in metrics]
+        self.columns: list[Column] = [(name, "") for name in ("aic", "sic") if name in metrics]
 
     def __call__(self, rows: MeasuredRows) -> list[Judged]:
         if rows.ranks is None:
@@ -206,10 +206,10 @@ class InformationCurves:
         ranks = rows.ranks.cpu() if rows.ranks is not None else torch.empty(0)
         found = []
         with ThreadPoolExecutor(rows.network.threads) as executor:
-            for row, pixels in enumerate(rows.pixels.split(1)):
+            for row in range(len(ranks)):
                 one = slice(row, row + 1)
-                partly = remove(pixels, ranks[one], hidden, blurred[one], order="least_relevant_first")
-                images = torch.cat([partly, pixels]).contiguous().numpy()
+                partly = remove(rows.pixels[one], ranks[one], hidden, blurred[one], order="least_relevant_first")
+                images = torch.cat([partly, rows.pixels[one]]).contiguous().numpy()
                 found.append(compressed_sizes(images, self.settings["compression"], executor))
         return torch.stack(found)
 
