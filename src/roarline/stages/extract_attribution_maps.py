@@ -232,16 +232,18 @@ class Extraction:
             targets: [B] int64, -1 for the predicted class.
             drawn_for: [B] int64, the classes whose random draws are taken; default: the targets.
         """
+        images = normalise(pixels_BCHW.to(self.device, non_blocking=True), self.card.mean, self.card.std)
+        return self.launch_images(images, targets, sample_ids, drawn_for)
+
+    def launch_images(
+        self, images_BCHW: Tensor, targets: np.ndarray, sample_ids: Sequence[str], drawn_for: np.ndarray | None = None
+    ) -> Attribution:
+        """Compute one batch of normalised images; as ``launch`` otherwise."""
 
         def seed_of(row: int, target: int) -> int:
             drawn = target if drawn_for is None else int(drawn_for[row])
             return derive_seed(self.seed, STAGE, self.method.name, sample_ids[row], drawn)
 
-        images = normalise(pixels_BCHW.to(self.device, non_blocking=True), self.card.mean, self.card.std)
-        return self.launch_images(images, targets, sample_ids)
-
-    def launch_images(self, images_BCHW: Tensor, targets: np.ndarray, sample_ids: Sequence[str]) -> Attribution:
-        """Compute one batch of normalised images; as ``launch`` otherwise."""
         images = images_BCHW.contiguous(memory_format=self.memory_format)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             result = attribute(
