@@ -9,7 +9,7 @@ from roarline.artifacts.store import Store
 from roarline.errors import ArtifactError, ModelError
 from roarline.models.build import build
 from roarline.models.load import check_classes, load_classifier
-from roarline.stages.train_cls import write_weights
+from roarline.stages.classifier_files import write_weights
 
 
 def card(classes: int = 3) -> ClassifierCard:

@@ -2,7 +2,8 @@
 
 Files: ``cell.json`` (RetrainedCell), ``predictions.parquet`` (a row a test image: sample_id; label, None where the data
 is multi-label; predicted, the class of the highest logit; correct in [0, 1], for multi-label data the share of right
-(image, class) decisions), ``curve.csv`` (as the classifier's).
+(image, class) decisions), ``curve.csv`` (as the classifier's); of recursive ROAR also ``classifier.json`` and
+``weights.safetensors`` (as the classifier's) and ``removed.h5`` (see ``artifacts.removed``).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Place(BaseModel):
     """Where a cell stands in its method's grid.
 
     Attributes:
-        mode: ``roar``, ``kar``, or ``reference`` where nothing is removed.
+        mode: ``roar``, ``kar``, ``recursive_roar``, ``reference`` where nothing is removed, ``everything_removed``.
         probe: True where the network saw the binary removal masks alone.
     """
 

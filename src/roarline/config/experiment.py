@@ -11,7 +11,7 @@ from roarline.config.datasets import DATASETS
 from roarline.config.localization import EvaluateLocalization
 from roarline.config.methods import METHODS
 from roarline.config.perturbation import EvaluatePerturbation
-from roarline.config.retraining import EvaluateRoar, MergeNormalization
+from roarline.config.retraining import EvaluateFFidelity, EvaluateIdsds, EvaluateRoar, MergeNormalization
 from roarline.config.sanity import DATA_RANDOMISATION, EvaluateSanity
 from roarline.config.section import Precision, Section, Threads
 from roarline.config.training import TrainCls
@@ -188,6 +188,8 @@ class Experiment(BaseModel):
     evaluate_roar: EvaluateRoar | None = Field(None, alias="evaluate-roar")
     evaluate_perturbation: EvaluatePerturbation | None = Field(None, alias="evaluate-perturbation")
     evaluate_localization: EvaluateLocalization | None = Field(None, alias="evaluate-localization")
+    evaluate_f_fidelity: EvaluateFFidelity | None = Field(None, alias="evaluate-f-fidelity")
+    evaluate_idsds: EvaluateIdsds | None = Field(None, alias="evaluate-idsds")
     evaluate_sanity: EvaluateSanity | None = Field(None, alias="evaluate-sanity")
     aggregate_scores: AggregateScores = Field(AggregateScores(), alias="aggregate-scores")
     report: Report = Report()
@@ -223,6 +225,10 @@ class Experiment(BaseModel):
             raise ValueError("needs a train-cls section (to train the classifier) or model.weights (to load it)")
         if self.evaluate_roar and self.evaluate_roar.training is None and self.train_cls is None:
             raise ValueError("evaluate-roar needs a training section of its own where there is no train-cls section")
+        fine_tuned = {"evaluate-f-fidelity": self.evaluate_f_fidelity, "evaluate-idsds": self.evaluate_idsds}
+        for name, section in fine_tuned.items():
+            if section and section.training is None and self.train_cls is None:
+                raise ValueError(f"{name} needs a training section of its own where there is no train-cls section")
         if self.evaluate_roar and self.attribution.limit is not None:
             raise ValueError("evaluate-roar needs maps of all images: leave out attribution.limit, or use data.limit")
         return self

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from roarline.config.section import Compat, Fraction, Section, Threads, Ties, told_apart
+from roarline.config.section import Compat, Fraction, Precision, Section, Threads, Ties, told_apart
 from roarline.config.training import TrainCls
 
 MergeNormalization = Literal["min_max", "none"]
+RECURSIVE = "recursive_roar"
 
 
 class EvaluateRoar(Section):
@@ -18,8 +19,11 @@ class EvaluateRoar(Section):
     fractions: list[Fraction] = Field(
         [0.1, 0.3, 0.5, 0.7, 0.9], min_length=1, description="removed_fraction of the pixels"
     )
-    modes: list[Literal["roar", "kar"]] = Field(
-        ["roar", "kar"], min_length=1, description="roar removes the most relevant pixels, kar the least relevant"
+    modes: list[Literal["roar", "kar", "recursive_roar"]] = Field(
+        ["roar", "kar"],
+        min_length=1,
+        description="roar removes the most relevant pixels, kar the least relevant; recursive_roar: as roar, but "
+        "fraction by fraction, each by new maps of the network that was retrained on the fraction before",
     )
     repeats: int = Field(5, ge=1, description="trainings a cell, each from its own initialisation")
     fill: Literal["mean", "zero", "blur"] = Field(
@@ -46,3 +50,69 @@ class EvaluateRoar(Section):
     @classmethod
     def _apart(cls, value: list[float]) -> list[float]:
         return told_apart(value)
+
+    @model_validator(mode="after")
+    def _recursion_is_new(self) -> EvaluateRoar:
+        if RECURSIVE in self.modes and self.compat == "original":
+            raise ValueError(f"compat: original repeats code that knows no {RECURSIVE}; leave out one of the two")
+        return self
+
+
+class FineTuned(Section):
+    """What evaluations share that ask a fine-tuned copy of the classifier."""
+
+    training: TrainCls | None = Field(
+        None, description="of the fine-tuning; default: as train-cls, with a tenth of its learning rate"
+    )
+    fill: Literal["mean", "zero", "blur"] = Field(
+        "mean", description="what stands in the gaps, here and in fine-tuning"
+    )
+    limit: int | None = Field(None, ge=1, description="test images, a draw from the seed; null means all")
+    precision: Precision = "float32"
+    threads: Threads = 2
+
+
+class EvaluateFFidelity(FineTuned):
+    """F-Fidelity: random gaps within and outside of what a map calls relevant, seen by a network that knows gaps."""
+
+    beta: float = Field(
+        0.1, gt=0, le=1, description="most of an image that is taken away, in fine-tuning and in scoring"
+    )
+    alpha_plus: float = Field(
+        0.5, gt=0, le=1, description="ffid_plus: share of the explanation that is taken away, beta allowing"
+    )
+    alpha_minus: float = Field(
+        0.5, gt=0, le=1, description="ffid_minus: share of the rest that is taken away, beta allowing"
+    )
+    sizes: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [0.1, 0.3, 0.5, 0.7, 0.9],
+        min_length=1,
+        description="explanation_size: shares of the pixels, most relevant first, that count as the explanation",
+    )
+    samples: int = Field(10, ge=1, description="random gaps for each size and part; the paper draws 50")
+    score: Literal["decision", "probability"] = Field(
+        "decision", description="decision: 1 where the network decides for the target, else 0; or its probability"
+    )
+    maps_of: Literal["classifier", "fine_tuned"] = Field(
+        "classifier", description="whose maps are scored; fine_tuned: new maps, of the copy that is asked"
+    )
+    ties: Ties = "random"
+
+    @field_validator("sizes")
+    @classmethod
+    def _apart(cls, value: list[float]) -> list[float]:
+        return told_apart(value)
+
+
+class EvaluateIdsds(FineTuned):
+    """In-domain single deletion score: rank correlation of a patch's attribution with what its deletion costs."""
+
+    grid: int = Field(4, ge=2, le=32, description="patches along each side of an image")
+    deleted_share: float = Field(
+        0.5, gt=0, le=1, description="share of the images that lose a patch in fine-tuning, drawn anew in each epoch"
+    )
+    score: Literal["logit", "probability"] = Field("logit", description="of the target class, whose drop is ranked")
+    maps_of: Literal["classifier", "fine_tuned"] = Field(
+        "fine_tuned",
+        description="whose maps are scored; fine_tuned: new maps, of the copy that is asked",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from roarline.config.component import MetricComponent, NoParams
 
 _ACCURACY = "roarline.evaluation.accuracy:accuracy"
+_AREA = "roarline.evaluation.relative_area:relative_area"
 _ROAR = "evaluate-roar"
 
 RETRAINING_METRICS: dict[str, MetricComponent] = {
@@ -45,5 +46,77 @@ RETRAINING_METRICS: dict[str, MetricComponent] = {
         stage=_ROAR,
         range=(0, 1),
         passes="a training a cell",
+    ),
+    "recursive_roar_accuracy": MetricComponent(
+        _ACCURACY,
+        NoParams,
+        "Test accuracy after removing, fraction by fraction, what the network retrained before calls relevant",
+        "Madsen et al. 2022, arXiv 2110.08412",
+        higher_is_better=False,
+        stage=_ROAR,
+        range=(0, 1),
+        passes="a training and maps of every image a cell",
+    ),
+    "recursive_roar_leakage": MetricComponent(
+        _ACCURACY,
+        NoParams,
+        "Test accuracy of a classifier that sees recursive ROAR's binary removal masks alone",
+        "Rong et al. 2022, arXiv 2202.00449",
+        stage=_ROAR,
+        range=(0, 1),
+        passes="a training a cell",
+    ),
+    "roar_relative_area": MetricComponent(
+        _AREA,
+        NoParams,
+        "Area between random's ROAR curve and the method's, as a share of all that removal can cost",
+        "Madsen et al. 2022, arXiv 2110.08412, RACU",
+        higher_is_better=True,
+        stage=_ROAR,
+        range=(None, None),
+        passes="none beyond the cells",
+    ),
+    "recursive_roar_relative_area": MetricComponent(
+        _AREA,
+        NoParams,
+        "Area between random's recursive ROAR curve and the method's, as a share of all that removal can cost",
+        "Madsen et al. 2022, arXiv 2110.08412, RACU",
+        higher_is_better=True,
+        stage=_ROAR,
+        range=(None, None),
+        passes="none beyond the cells",
+    ),
+    "ffid_plus": MetricComponent(
+        "roarline.evaluation.f_fidelity:f_fidelity",
+        NoParams,
+        "F-Fidelity: what random gaps in a map's most relevant pixels take from a network that knows gaps",
+        "Zheng et al. 2024, arXiv 2410.02970",
+        higher_is_better=True,
+        stage="evaluate-f-fidelity",
+        range=(-1, 1),
+        needs=("network",),
+        passes="a forward pass a sample and size; one fine-tuning for all methods",
+    ),
+    "ffid_minus": MetricComponent(
+        "roarline.evaluation.f_fidelity:f_fidelity",
+        NoParams,
+        "F-Fidelity: what random gaps in all other pixels take from a network that knows gaps",
+        "Zheng et al. 2024, arXiv 2410.02970",
+        higher_is_better=False,
+        stage="evaluate-f-fidelity",
+        range=(-1, 1),
+        needs=("network",),
+        passes="a forward pass a sample and size; one fine-tuning for all methods",
+    ),
+    "idsds": MetricComponent(
+        "roarline.evaluation.single_deletion:single_deletion_score",
+        NoParams,
+        "In-domain single deletion: rank correlation of a patch's attribution with what its deletion costs",
+        "Hesse et al. 2024, arXiv 2407.11910",
+        higher_is_better=True,
+        stage="evaluate-idsds",
+        range=(-1, 1),
+        needs=("network",),
+        passes="a forward pass a patch; one fine-tuning for all methods",
     ),
 }

@@ -20,6 +20,7 @@ from roarline.errors import UserInputError
 from roarline.execution.plan_maps import add_maps, method_parameters, sign, splits
 from roarline.execution.plan_retraining import Cell, add_cells
 from roarline.execution.plan_sanity import add_sanity
+from roarline.execution.plan_surrogates import add_surrogates
 from roarline.execution.planned import Plan as Plan
 from roarline.execution.planned import as_json, user_parameters
 from roarline.stages import STAGES
@@ -80,6 +81,7 @@ def build_plan(experiment: Experiment) -> Plan:
     if experiment.evaluate_sanity:
         of_test = {method.name: maps[method.name, "test"] for method in experiment.methods}
         localization |= add_sanity(plan, experiment.evaluate_sanity, model, dataset, classifier, of_test)
+    localization |= add_surrogates(plan, model, dataset, classifier, maps)
     cells = list(add_cells(plan, model, dataset, maps)) if experiment.evaluate_roar else []
     _add_summary(plan, dataset, classifier, maps, scores, localization, cells)
     return plan

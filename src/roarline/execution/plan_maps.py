@@ -39,22 +39,43 @@ def method_parameters(method: Method) -> dict[str, Any]:
     return {**parameters, "params": method.params, **own}
 
 
-def add_maps(plan: Plan, method: Method, split: str, dataset: Job, classifier: Job) -> Job:
-    """Plan one method's maps of one split, and those that a filter reads."""
+def add_maps(
+    plan: Plan,
+    method: Method,
+    split: str,
+    dataset: Job,
+    classifier: Job,
+    *,
+    removed_fill: str | None = None,
+    of: str = "",
+    asked_by: str | None = None,
+) -> Job:
+    """Plan one method's maps of one split, and those that a filter reads.
+
+    Args:
+        classifier: A job whose artifact is a classifier: of train-cls, or a cell of recursive ROAR.
+        removed_fill: For such a cell: what stands in place of the pixels that it removed.
+        of: Whose maps they are, for the label, where not the experiment's classifier's.
+        asked_by: See ``Job``.
+    """
     attribution = plan.experiment.attribution
     inputs = {"dataset": dataset, "classifier": classifier}
     if method.filter is not None:
         unfiltered = method.model_copy(update={"filter": None})
-        inputs["maps"] = add_maps(plan, unfiltered, split, dataset, classifier)
-    limit = {} if attribution.limit is None else {"limit": attribution.limit}
+        inputs["maps"] = add_maps(
+            plan, unfiltered, split, dataset, classifier, removed_fill=removed_fill, of=of, asked_by=asked_by
+        )
+    optional: dict[str, Any] = {} if attribution.limit is None else {"limit": attribution.limit}
+    if removed_fill is not None:
+        optional["removed_fill"] = removed_fill
     return plan.add(
         "extract-attribution-maps",
-        f"extract-attribution-maps {method.name} {split}",
+        f"extract-attribution-maps {method.name} {split}{f', {of}' if of else ''}",
         {
             **method_parameters(method),
             "split": split,
             "target": attribution.target,
-            **limit,
+            **optional,
             "dtype": attribution.dtype,
             "precision": attribution.precision,
             "seed": plan.experiment.seed,
@@ -63,6 +84,7 @@ def add_maps(plan: Plan, method: Method, split: str, dataset: Job, classifier: J
         inputs,
         local={"root": plan.experiment.data.root},
         cost=0.2 if method.filter else 2.0,
+        asked_by=asked_by,
     )
 
 

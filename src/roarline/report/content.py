@@ -59,7 +59,7 @@ class Content:
     Attributes:
         settings: (name, value) pairs in words: what the experiment asked for.
         leaderboard: What was measured with the classifier; ``localization``: against ground truth, and of maps alone.
-        retraining: Mode (``roar``, ``kar``) to its panels: accuracy, leakage.
+        retraining: Mode (``roar``, ``kar``, ``recursive_roar``) to its panels: accuracy, leakage.
         removed_fraction: Share of pixels removed in the gallery's masked images.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_SHARES = ("roar_accuracy", "kar_accuracy", "roar_leakage", "kar_leakage")
+_SHARES = tuple(f"{mode}_{what}" for mode in ("roar", "kar", "recursive_roar") for what in ("accuracy", "leakage"))
 
 
 def is_share(metric: str) -> bool:

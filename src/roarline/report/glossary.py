@@ -25,6 +25,29 @@ def definitions(facts: Facts) -> Iterator[str]:
             "KAR, keep and retrain, removes the least relevant pixels instead. What is kept should be enough to "
             "recognise the class: higher accuracy is better."
         )
+    if facts.has("recursive_roar_accuracy"):
+        yield (
+            "Recursive ROAR (arXiv 2110.08412) removes fraction by fraction: each time the maps are made anew, by the "
+            "network that was just retrained, of the images as it saw them; what is gone stays gone. A clue that only "
+            "stood in for another is found in this way, too: lower accuracy is better."
+        )
+    if facts.has("recursive_roar_relative_area"):
+        yield (
+            "The relative area (RACU) is the area between random's curve and the method's, as a share of that between "
+            "random's curve and what is left where everything is removed: 0 is random's own, higher is better."
+        )
+    if facts.has("ffid_plus"):
+        yield (
+            "F-Fidelity (arXiv 2410.02970) fine-tunes the classifier once on images with random gaps, and then puts "
+            "random gaps into what a map calls relevant (FFid+, a large loss is better) and into all else (FFid−, a "
+            "small loss is better). Gaps are never larger than those that the network was fine-tuned on."
+        )
+    if facts.has("idsds"):
+        yield (
+            "IDSDS (arXiv 2407.11910) fine-tunes the classifier once on images that lack a patch, deletes every patch "
+            "in turn, and takes the rank correlation of what that costs with the sum of the map in the patch: 1 is "
+            "best, 0 what knowing nothing gives."
+        )
     if facts.has("morf") or facts.has("lerf"):
         yield (
             "MoRF and LeRF (arXiv 1509.06321) retrain nothing: they show the classifier itself images from which the "

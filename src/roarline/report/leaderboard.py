@@ -15,6 +15,13 @@ _TITLES = {
     "kar_accuracy": "KAR accuracy",
     "roar_leakage": "ROAR leakage",
     "kar_leakage": "KAR leakage",
+    "recursive_roar_accuracy": "Recursive ROAR accuracy",
+    "recursive_roar_leakage": "Recursive ROAR leakage",
+    "roar_relative_area": "ROAR relative area",
+    "recursive_roar_relative_area": "Recursive ROAR relative area",
+    "ffid_plus": "FFid+",
+    "ffid_minus": "FFid−",
+    "idsds": "IDSDS",
     "morf": "MoRF",
     "lerf": "LeRF",
     "srg": "SRG",
@@ -140,5 +147,8 @@ def _column(metric: str, setting: str, scores: Scores, component: MetricComponen
 
 def _order(metric: str, scores: Scores) -> tuple[int, int]:
     """Retraining first, each with its probe beside it; then the rest as in the table of metrics."""
-    first = ("roar_accuracy", "roar_leakage", "kar_accuracy", "kar_leakage")
+    first = (
+        "roar_accuracy", "roar_leakage", "roar_relative_area", "kar_accuracy", "kar_leakage", "recursive_roar_accuracy",
+        "recursive_roar_leakage", "recursive_roar_relative_area",
+    )  # fmt: skip
     return (0, first.index(metric)) if metric in first else (1, scores.metrics.index(metric))

@@ -9,7 +9,8 @@ from roarline.report.formatting import percent
 from roarline.report.leaderboard import metric_title
 from roarline.report.scores import Method, Score, Scores
 
-ROAR, KAR = "roar", "kar"
+ROAR, KAR, RECURSIVE = "roar", "kar", "recursive_roar"
+MODES = {ROAR: "ROAR", KAR: "KAR", RECURSIVE: "Recursive ROAR"}
 CURVE_METRICS = ("morf", "lerf", "insertion", "deletion")
 
 
@@ -60,13 +61,13 @@ def retraining_panels(scores: Scores, methods: Sequence[Method], mode: str, chan
     """Accuracy after retraining, and the leakage probe, against the removed fraction.
 
     Args:
-        mode: ``roar`` or ``kar``.
+        mode: One of ``MODES``.
         chance: What guessing without looking reaches.
 
     Returns:
         None, one or two panels: those that have points. Both share their y range.
     """
-    ends = "most" if mode == ROAR else "least"
+    ends = "least" if mode == KAR else "most"
     panels = []
     for what, metric in (("accuracy", f"{mode}_accuracy"), ("leakage", f"{mode}_leakage")):
         lines = _fraction_lines(scores, methods, metric)
@@ -85,7 +86,7 @@ def retraining_panels(scores: Scores, methods: Sequence[Method], mode: str, chan
                 ),
             )
         title = (
-            f"{mode.upper()}: retrained on what is left" if what == "accuracy" else "Leakage: retrained on masks alone"
+            f"{MODES[mode]}: retrained on what is left" if what == "accuracy" else "Leakage: retrained on masks alone"
         )
         y_label = (
             "Test accuracy after retraining (%)" if what == "accuracy" else "Test accuracy from the mask alone (%)"

@@ -13,7 +13,17 @@ STAGES: dict[str, StageSpec] = {
         2, "roarline.stages.extract_attribution_maps:run", "Compute attribution maps and write them to HDF5"
     ),
     "evaluate-roar": StageSpec(
-        1, "roarline.stages.evaluate_roar:run", "Remove pixels and retrain: ROAR, KAR, leakage probe"
+        1, "roarline.stages.evaluate_roar:run", "Remove pixels and retrain: ROAR, KAR, recursive ROAR, leakage probe"
+    ),
+    "evaluate-f-fidelity": StageSpec(
+        1,
+        "roarline.stages.evaluate_f_fidelity:run",
+        "F-Fidelity: random gaps, seen by a network that was fine-tuned on gaps",
+    ),
+    "evaluate-idsds": StageSpec(
+        1,
+        "roarline.stages.evaluate_idsds:run",
+        "Single patches deleted, seen by a network that was fine-tuned on that",
     ),
     "evaluate-perturbation": StageSpec(
         1,

@@ -15,10 +15,13 @@ from torch import Tensor
 from roarline.artifacts.retraining import PREDICTIONS_FILE, read_correct
 from roarline.artifacts.store import Artifact
 from roarline.errors import ArtifactError
-from roarline.evaluation.summary import Column, mean_over_settings
+from roarline.evaluation.relative_area import area_terms, summarise_areas
+from roarline.evaluation.summary import Column, Summary, mean_over_settings
 
 REFERENCE = "(nothing removed)"
 FRACTION = "removed_fraction="
+EVERYTHING = "everything_removed"
+_REFERENCE, _WITH_AREA = "reference", ("roar", "recursive_roar")
 
 Place = tuple[str | None, str, float, bool]
 """Method (None: networks that all methods share), mode, removed fraction, probe."""
@@ -66,6 +69,8 @@ def cell_columns(grid: Grid) -> tuple[list[Column], Tensor]:
     modes = list(dict.fromkeys(mode for method, mode, _, _ in grid.cells if method is not None))
     columns: dict[tuple[str, str], list[Column]] = {}
     for (method, mode, fraction, probe), repeats in grid.cells.items():
+        if mode == EVERYTHING:  # the end that all curves share: it counts in areas alone
+            continue
         values, numbers = torch.stack([repeats[repeat] for repeat in sorted(repeats)]), tuple(sorted(repeats))
         for metric in [_metric(mode, probe)] if method is not None else [_metric(mode, False) for mode in modes]:
             name, setting = method or REFERENCE, f"{FRACTION}{fraction:.12g}"
@@ -73,6 +78,40 @@ def cell_columns(grid: Grid) -> tuple[list[Column], Tensor]:
             columns.setdefault((name, metric), []).append(column)
     found = [column for group in columns.values() for column in [*group, *means_over_fractions(group)]]
     return found, torch.arange(len(grid.sample_ids))
+
+
+def area_rows(grid: Grid, *, baseline: str | None, confidence: float, resamples: int, seed: int) -> list[Summary]:
+    """Areas between the curves of random removal and of each method, where it is known what is left in the end.
+
+    Args:
+        baseline: Name of the random baseline; without one there is nothing to compare with.
+    """
+    ends = {0.0: (None, _REFERENCE, 0.0, False), 1.0: (None, EVERYTHING, 1.0, False)}
+    if baseline is None or ends[1.0] not in grid.cells:
+        return []
+    rows: list[Summary] = []
+    for mode in _WITH_AREA:
+        of_mode = [place for place in grid.cells if place[1] == mode and not place[3]]
+        methods = [name for name in dict.fromkeys(place[0] for place in of_mode) if name is not None]
+        if baseline not in methods:
+            continue
+        curves = {
+            method: dict(sorted((ends | {place[2]: place for place in of_mode if place[0] == method}).items()))
+            for method in methods
+        }
+        used = [grid.cells[place] for curve in curves.values() for place in curve.values()]
+        repeats = sorted(set.intersection(*(set(cell) for cell in used)))
+        scores = {
+            method: torch.stack(
+                [torch.stack([grid.cells[place][repeat] for repeat in repeats]) for place in curve.values()]
+            )
+            for method, curve in curves.items()
+        }
+        terms = {method: area_terms(list(curves[method]), scores[method], scores[baseline]) for method in methods}
+        rows += summarise_areas(
+            f"{mode}_relative_area", terms, baseline=baseline, confidence=confidence, resamples=resamples, seed=seed
+        )
+    return rows
 
 
 def means_over_fractions(columns: Sequence[Column]) -> Iterator[Column]:

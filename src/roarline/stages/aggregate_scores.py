@@ -21,7 +21,14 @@ from roarline.errors import ArtifactError
 from roarline.evaluation.feature_summary import FeatureColumn, feature_draws, summarise_features
 from roarline.evaluation.summary import MEAN_SETTING, Column, Summary, summarise
 from roarline.seeds import derive_seed
-from roarline.stages.aggregate_cells import FRACTION, REFERENCE, cell_columns, means_over_fractions, read_grid
+from roarline.stages.aggregate_cells import (
+    FRACTION,
+    REFERENCE,
+    area_rows,
+    cell_columns,
+    means_over_fractions,
+    read_grid,
+)
 from roarline.stages.aggregate_comparisons import Family, comparison_tables, means
 from roarline.stages.job import Context, Job
 
@@ -72,6 +79,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         grid = read_grid(parameters["cells"], inputs)
         columns, images = cell_columns(grid)
         rows += summarise(columns, images, **settings, resamples=resamples, seed=seeds[_CELLS])
+        shared = {name: settings[name] for name in ("baseline", "confidence")}
+        rows += area_rows(grid, **shared, resamples=resamples, seed=seeds[_CELLS])
         families.append(Family(columns, images, grid.sample_ids))
     rows = _ordered(rows, list(metrics), [*methods, REFERENCE])
     table = _table(rows, metrics, parameters["dataset"], parameters["model"])

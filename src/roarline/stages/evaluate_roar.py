@@ -1,5 +1,8 @@
 """Stage evaluate-roar: remove pixels from every split, train anew, test once. A job is one cell of the grid.
 
+A cell of recursive ROAR reads maps that the former cell's network made of the images as it saw them; what the former
+cell took away stays away. It keeps its weights and which pixels are gone, for the next cell.
+
 ``compat: original`` repeats what the original ROAR code does to a cell: maps are stretched to 256 grey levels before
 they are ranked, removing 0 pixels in mode roar removes all, training images are filled with the mean cut to 8 bits and
 the others with the mean uncut, and every image went through 8 bits once more. It does not repeat the order of the
@@ -11,16 +14,19 @@ Shapes: B images of a batch, H × W px.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from roarline.artifacts.classifier import write_curve
 from roarline.artifacts.dataset import DATASET_FILE, SPLITS, DatasetFile
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
+from roarline.artifacts.removed import REMOVED_FILE, RemovedFile, write_removed
 from roarline.artifacts.retraining import Place, RetrainedCell, write_predictions
 from roarline.artifacts.store import Artifact, Writer
 from roarline.config.training import TrainCls
@@ -29,8 +35,10 @@ from roarline.errors import DataError
 from roarline.imaging.fills import fill_image
 from roarline.imaging.ranking import removal_count
 from roarline.imaging.removal import Order, removal_mask, remove
+from roarline.imaging.removed_first import removed_first
 from roarline.models.build import build
 from roarline.seeds import derive_seed
+from roarline.stages.classifier_files import write_classifier
 from roarline.stages.job import Context, Job
 from roarline.stages.rank_maps import Ranking, rank_samples
 from roarline.stages.recent import Recent
@@ -45,7 +53,14 @@ _KEPT_BYTES = 2 * 2**30
 _images: Recent[SplitImages] = Recent(_KEPT_BYTES)
 _ranks: Recent[Tensor] = Recent(_KEPT_BYTES // 2)
 
-_ORDERS: dict[str, Order] = {"roar": "most_relevant_first", "kar": "least_relevant_first"}
+RECURSIVE, EVERYTHING = "recursive_roar", "everything_removed"
+_ORDERS: dict[str, Order] = {
+    "roar": "most_relevant_first",
+    "kar": "least_relevant_first",
+    RECURSIVE: "most_relevant_first",
+    EVERYTHING: "most_relevant_first",
+}
+_MASKS_AT_ONCE_PX = 2**24
 
 
 def run(job: Job, context: Context, writer: Writer) -> None:
@@ -65,14 +80,11 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     with ExitStack() as files:
         dataset = files.enter_context(DatasetFile(inputs["dataset"].file(DATASET_FILE)))
         images = _split_images(job, context, inputs["dataset"], dataset, files)
-        removal = _Removal(job, dataset, images["test"]) if "maps_test" in inputs else None
-        splits: dict[str, Split] = {}
-        for name, found in images.items():
-            if removal is None:
-                splits[name] = found.altered()
-            else:
-                ranks = _split_ranks(job, context, inputs["dataset"], inputs[f"maps_{name}"], found, files)
-                splits[name] = found.altered(removal.of(name, ranks))
+        removal = _Removal(job, dataset, images["test"]) if parameters["mode"] != "reference" else None
+        ranks = {name: _ranks_of(job, context, inputs, name, found, files) for name, found in images.items()}
+        splits: dict[str, Split] = {
+            name: found.altered(removal.of(name, ranks[name]) if removal else None) for name, found in images.items()
+        }
         model = build(
             parameters["model"]["arch"],
             parameters["model"]["params"],
@@ -90,6 +102,15 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             progress=lambda done, total: context.progress(done, total, "steps"),
         )
         test = evaluate(model, splits["test"], precision=settings.precision)
+        if removal and removal.kept:
+            write_classifier(
+                writer.out, model, parameters["model"], dataset, images["test"].normalization, epochs=settings.epochs,
+                best_epoch=trained.best_epoch, validation_accuracy=trained.validation_accuracy,
+                test_accuracy=test.accuracy,
+            )  # fmt: skip
+            masks = (mask for name, found in images.items() for mask in removal.masks(found, ranks[name]))
+            ids = [sample_id for found in images.values() for sample_id in found.sample_ids]
+            write_removed(writer.out / REMOVED_FILE, ids, images["test"].image_size, masks)
     RetrainedCell(
         place=Place(**{name: parameters[name] for name in Place.model_fields}),
         validation_accuracy=trained.validation_accuracy,
@@ -137,6 +158,28 @@ Ranks = Callable[[Tensor], Tensor]
 """Places in a split int64 [B] to the pixels' ranks [B, H, W], on the same device."""
 
 
+def _ranks_of(
+    job: Job, context: Context, inputs: dict[str, Artifact], split: str, images: SplitImages, files: ExitStack
+) -> Ranks:
+    """In which order the pixels of one split go: by maps, but first what is gone already."""
+    pixels = math.prod(images.image_size)
+
+    def gone(source: RemovedFile, places: Tensor) -> Tensor:
+        masks = source.masks([images.sample_ids[place] for place in places.tolist()])
+        return torch.from_numpy(masks).to(context.device, non_blocking=True)
+
+    if "cell" in inputs:  # the probe sees the masks of a cell, which are of as many pixels as it removed
+        cell = files.enter_context(RemovedFile(inputs["cell"].file(REMOVED_FILE)))
+        return lambda places: torch.where(gone(cell, places), 0, pixels)
+    if f"maps_{split}" not in inputs:  # nothing or everything is removed, in any order
+        return lambda places: torch.zeros((len(places), *images.image_size), dtype=torch.int32, device=context.device)
+    ranks = _split_ranks(job, context, inputs["dataset"], inputs[f"maps_{split}"], images, files)
+    if "former" not in inputs:
+        return ranks
+    former = files.enter_context(RemovedFile(inputs["former"].file(REMOVED_FILE)))
+    return lambda places: removed_first(ranks(places), gone(former, places))
+
+
 def _split_ranks(
     job: Job, context: Context, dataset: Artifact, maps: Artifact, images: SplitImages, files: ExitStack
 ) -> Ranks:
@@ -162,6 +205,9 @@ def _split_ranks(
         with MapsFile(maps.file(MAPS_FILE)) as file:
             return rank_samples(file, images.sample_ids, images.image_size, how, context.device)
 
+    if "former" in job.inputs:  # of one cell alone
+        once = make()
+        return lambda places: once.index_select(0, places)
     ranks = _ranks.get((dataset.digest, maps.digest, how, context.device), make)
     return lambda places: ranks.index_select(0, places)
 
@@ -172,7 +218,7 @@ class _Removal:
     def __init__(self, job: Job, dataset: DatasetFile, images: SplitImages) -> None:
         self.parameters = job.parameters
         self.order = _ORDERS[job.parameters["mode"]]
-        self.compat = job.parameters["compat"]
+        self.compat = job.parameters.get("compat", "corrected")
         self.normalization = images.normalization
         self.pixels = math.prod(images.image_size)
         self.count = removal_count(job.parameters["removed_fraction"], self.pixels)
@@ -185,6 +231,19 @@ class _Removal:
         """Of each image."""
         all_of_them = self.compat == "original" and self.order == "most_relevant_first" and self.count == 0
         return self.pixels if all_of_them else self.count
+
+    @property
+    def kept(self) -> bool:
+        """True where the next cell will read what this one took away, and with which weights it ended."""
+        return self.parameters["mode"] == RECURSIVE and not self.parameters["probe"]
+
+    def masks(self, images: SplitImages, ranks: Ranks) -> Iterator[np.ndarray]:
+        """What goes from each image of a split, bool [b, H, W], some images at a time."""
+        step = max(1, _MASKS_AT_ONCE_PX // self.pixels)
+        device = images.labels.device
+        for start in range(0, len(images), step):
+            places = torch.arange(start, min(start + step, len(images)), device=device)
+            yield removal_mask(ranks(places), self.count, self.order).cpu().numpy()
 
     def of(self, split: str, ranks: Ranks) -> Alter:
         """What happens to the images of one split."""

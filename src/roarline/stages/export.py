@@ -277,6 +277,8 @@ _EXPORTERS: dict[str, Callable[[Artifact, Options], Iterator[str]]] = {
     "train-cls": _classifier,
     "extract-attribution-maps": _maps,
     "evaluate-roar": _retraining,
+    "evaluate-f-fidelity": _scores,
+    "evaluate-idsds": _scores,
     "evaluate-perturbation": _scores,
     "evaluate-localization": _localization,
     "aggregate-scores": _summary,

@@ -8,6 +8,7 @@ thread. Memory is that of two parts, whatever the number of images.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from roarline.artifacts.classifier import ClassifierCard
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.map_parts import MapParts
 from roarline.artifacts.maps import MAPS_FILE, MapRows, MapsFile, check_rows, join_parts, write_part
+from roarline.artifacts.removed import REMOVED_FILE, RemovedFile
 from roarline.artifacts.store import Artifact, Writer
 from roarline.attribution.call import PREDICTED, Attribution, MethodCall, attribute, find_method
 from roarline.attribution.memory import PassLimit
@@ -33,7 +35,9 @@ from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
 from roarline.stages.draws import draw_rows
 from roarline.stages.filter_maps import filter_artifact
+from roarline.stages.fine_tuning import fill_colour
 from roarline.stages.job import Context, Job, Progress
+from roarline.stages.retrained_images import RetrainedImages
 from roarline.stages.scored_rows import rows_to_score
 from roarline.stages.surroundings import surroundings_of
 
@@ -87,7 +91,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     name, batched = parameters.get("dotted_path", parameters["method"]), parameters["batched"]
     smooth = Smooth(**parameters["smooth"]) if "smooth" in parameters else None
     method = find_method(name, parameters["params"], batched=batched, smooth=smooth)
-    with DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset:
+    with ExitStack() as files, DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset:
         check_classes(card, dataset.class_names, dataset.name)
         size = _image_size(dataset, card)
         if "targets" in inputs:
@@ -98,8 +102,9 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         device = torch.device(context.device)
         with ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader:
             purpose = f"{STAGE} {method.name}"
-            surroundings = surroundings_of(reader, card, size, device, parameters["seed"], purpose)
-            extraction = Extraction(model, card, method, parameters, device, surroundings)
+            seen_as = _seen_as(inputs["classifier"], parameters, card, dataset, files)
+            surroundings = surroundings_of(reader, card, size, device, parameters["seed"], purpose, seen_as)
+            extraction = Extraction(model, card, method, parameters, device, surroundings, seen_as)
             parts = extract(extraction, reader, rows, size, writer.parts, context.progress)
     join_parts(writer.out / MAPS_FILE, parts, {**attributes, "input_size": np.array(size)})
 
@@ -186,7 +191,9 @@ class Extraction:
         parameters: Mapping[str, Any],
         device: torch.device,
         surroundings: Surroundings | None = None,
+        seen_as: RetrainedImages | None = None,
     ) -> None:
+        self.seen_as = seen_as
         self.card, self.method, self.device = card, method, device
         self.surroundings, self.limit = surroundings or Surroundings(mean=card.mean, std=card.std), PassLimit()
         self.channels, self.seed = parameters["channels"], parameters["seed"]
@@ -233,6 +240,8 @@ class Extraction:
             drawn_for: [B] int64, the classes whose random draws are taken; default: the targets.
         """
         images = normalise(pixels_BCHW.to(self.device, non_blocking=True), self.card.mean, self.card.std)
+        if self.seen_as is not None:
+            images = self.seen_as(images, sample_ids)
         return self.launch_images(images, targets, sample_ids, drawn_for)
 
     def launch_images(
@@ -279,6 +288,17 @@ def _rows_of_maps(dataset: DatasetFile, known: Artifact, parameters: Mapping[str
     with MapsFile(known.file(MAPS_FILE)) as maps:
         rows = rows_to_score(dataset, maps, parameters.get("limit"), parameters["seed"])
     return TargetRows(rows.images, rows.targets)
+
+
+def _seen_as(
+    classifier: Artifact, parameters: Mapping[str, Any], card: ClassifierCard, dataset: DatasetFile, files: ExitStack
+) -> RetrainedImages | None:
+    """For a network of recursive ROAR, what becomes of images before it sees them."""
+    if "removed_fill" not in parameters:
+        return None
+    removed = files.enter_context(RemovedFile(classifier.file(REMOVED_FILE)))
+    colour = fill_colour(dataset, card.mean)
+    return RetrainedImages(removed, parameters["removed_fill"], card.mean, card.std, colour)
 
 
 def _image_size(dataset: DatasetFile, card: ClassifierCard) -> tuple[int, int]:

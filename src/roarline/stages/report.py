@@ -32,6 +32,7 @@ from roarline.report.leaderboard import build_leaderboard
 from roarline.report.palette import line_styles
 from roarline.report.panels import (
     CURVE_METRICS,
+    MODES,
     Level,
     Line,
     deviation_panels,
@@ -110,9 +111,7 @@ def _content(
     )
     fraction, fill = _gallery_removal(parameters)
     chance = Level(f"{facts.guessing} ({percent(facts.chance)})", facts.chance)
-    retraining = {
-        mode: tuple(panels) for mode in ("roar", "kar") if (panels := retraining_panels(scores, methods, mode, chance))
-    }
+    retraining = {mode: tuple(panels) for mode in MODES if (panels := retraining_panels(scores, methods, mode, chance))}
     score_kind = perturbation["score"] if perturbation else "probability"
     return Content(
         title=parameters["title"],

@@ -16,10 +16,17 @@ from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError
 from roarline.imaging.ground_truth import box_masks, segmentation_masks
 from roarline.seeds import derive_seed
+from roarline.stages.retrained_images import RetrainedImages
 
 
 def surroundings_of(
-    reader: ImageReader, card: ClassifierCard, size: tuple[int, int], device: torch.device, seed: int, purpose: str
+    reader: ImageReader,
+    card: ClassifierCard,
+    size: tuple[int, int],
+    device: torch.device,
+    seed: int,
+    purpose: str,
+    seen_as: RetrainedImages | None = None,
 ) -> Surroundings:
     """What methods may ask of one data set and classifier.
 
@@ -27,17 +34,20 @@ def surroundings_of(
         size: (H, W) of the images in px.
         seed: The experiment's.
         purpose: What the draws are for: the stage and the method.
+        seen_as: What becomes of images before this network sees them; of references too.
     """
     return Surroundings(
         shared_seed=derive_seed(seed, purpose, "shared"),
         mean=card.mean,
         std=card.std,
-        references=_references(reader, card, device, derive_seed(seed, purpose, "references")),
+        references=_references(reader, card, device, derive_seed(seed, purpose, "references"), seen_as),
         ground_truth=_ground_truth(reader.dataset, size),
     )
 
 
-def _references(reader: ImageReader, card: ClassifierCard, device: torch.device, seed: int) -> Callable[[int], Tensor]:
+def _references(
+    reader: ImageReader, card: ClassifierCard, device: torch.device, seed: int, seen_as: RetrainedImages | None
+) -> Callable[[int], Tensor]:
     @cache
     def draw(count: int) -> Tensor:
         """[count, C, H, W] normalised training images, without replacement where there are enough."""
@@ -46,7 +56,8 @@ def _references(reader: ImageReader, card: ClassifierCard, device: torch.device,
             raise DataError(f"data set {reader.dataset.name!r} has no training images to take references from")
         order = np.random.default_rng(seed).permutation(len(rows))
         chosen = rows[np.resize(order, count)]
-        return normalise(reader.read(chosen).to(device), card.mean, card.std)
+        images = normalise(reader.read(chosen).to(device), card.mean, card.std)
+        return seen_as(images, [reader.dataset.sample_ids[row] for row in chosen]) if seen_as else images
 
     return draw
 

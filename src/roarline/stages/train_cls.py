@@ -1,28 +1,34 @@
-"""Stage train-cls: train a classifier, or take one with its weights; write its card, weights and curve."""
+"""Stage train-cls: train a classifier, or take one with its weights; write its card, weights and curve.
+
+A job that reads a classifier fine-tunes it on images from which something is taken away at random: the surrogate that
+F-Fidelity and IDSDS ask.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import nn
 
-from roarline.artifacts.classifier import WEIGHTS_FILE, ClassifierCard, write_curve
+from roarline.artifacts.classifier import write_curve
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
-from roarline.artifacts.files import atomic_path, file_sha256
-from roarline.artifacts.store import Writer
+from roarline.artifacts.files import file_sha256
+from roarline.artifacts.store import Artifact, Writer
 from roarline.config.training import TrainCls
 from roarline.data.loading import ImageReader
 from roarline.errors import DataError, ModelError
 from roarline.models.build import build
+from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
+from roarline.stages.classifier_files import write_classifier
+from roarline.stages.fine_tuning import alteration
 from roarline.stages.job import Context, Job
-from roarline.stages.splits import normalization_of, split_images
+from roarline.stages.splits import Normalization, normalization_of, split_images
 from roarline.training.batches import Split
 from roarline.training.checkpoint import Checkpoint
 from roarline.training.evaluate import evaluate
-from roarline.training.loop import Trained, train
+from roarline.training.loop import AlterBatch, Trained, train
 
 
 def run(job: Job, context: Context, writer: Writer) -> None:
@@ -35,12 +41,18 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         DataError: There is nothing to train on, or an image is unreadable.
         JobError: The training diverged.
     """
-    training = job.parameters["training"]
+    training, inputs = job.parameters["training"], context.inputs(job)
     settings = TrainCls.model_validate(training) if training is not None else None
-    path = context.inputs(job)["dataset"].file(DATASET_FILE)
+    path = inputs["dataset"].file(DATASET_FILE)
     with DatasetFile(path) as dataset, ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader:
-        normalization = normalization_of(job.parameters["normalization"], dataset)
-        model = _build(job, dataset, replace_head=settings is not None).to(context.device)
+        alter: AlterBatch | None = None
+        if "classifier" in inputs:
+            model, normalization = _trained_before(inputs["classifier"], dataset)
+            alter = alteration(job.parameters["alteration"], dataset, normalization)
+        else:
+            normalization = normalization_of(job.parameters["normalization"], dataset)
+            model = _build(job, dataset, replace_head=settings is not None)
+        model = model.to(context.device)
 
         def images(split: str, *, shuffled: bool = False) -> Split | None:
             if not len(dataset.rows(split)):
@@ -53,34 +65,31 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             shuffled = job.parameters.get("shuffle_labels", False)
             # True labels of other images can't tell which epoch learned shuffled ones best: the last one counts.
             validation = None if shuffled else images("validation")
-            trained = _train(job, context, writer, model, settings, images("train", shuffled=shuffled), validation)
+            trained = _train(
+                job, context, writer, model, settings, images("train", shuffled=shuffled), validation, alter
+            )
             validation_accuracy = trained.validation_accuracy
         else:
             validation_accuracy = _accuracy(model, images("validation"))
-        card = ClassifierCard(
-            arch=job.parameters["model"]["arch"],
-            params=job.parameters["model"]["params"],
-            class_names=dataset.class_names,
-            multi_label=dataset.multi_label,
-            input_size=list(dataset.image_size) if dataset.image_size else None,
-            mean=normalization.mean,
-            std=normalization.std,
-            best_epoch=trained.best_epoch if trained else None,
+        write_classifier(
+            writer.out,
+            model,
+            job.parameters["model"],
+            dataset,
+            normalization,
             epochs=settings.epochs if settings else 0,
+            best_epoch=trained.best_epoch if trained else None,
             validation_accuracy=validation_accuracy,
             test_accuracy=_accuracy(model, images("test"), settings.precision if settings else "float32"),
-            parameters_count=sum(parameter.numel() for parameter in model.parameters()),
         )
-    card.write(writer.out)
-    write_weights(writer.out / WEIGHTS_FILE, model)
     write_curve(writer.out, [asdict(epoch) for epoch in trained.curve] if trained else [])
 
 
-def write_weights(path: Path, model: nn.Module) -> None:
-    """Write the state dict as safetensors; a tensor that two names share is written under both."""
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    with atomic_path(path) as partial:
-        save_file(state, partial)
+def _trained_before(artifact: Artifact, dataset: DatasetFile) -> tuple[nn.Module, Normalization]:
+    """The classifier that is to be trained on, and what its images are normalised by."""
+    model, card = load_classifier(artifact)
+    check_classes(card, dataset.class_names, dataset.name)
+    return model.requires_grad_(True), Normalization(card.mean, card.std)
 
 
 def _build(job: Job, dataset: DatasetFile, *, replace_head: bool) -> nn.Module:
@@ -107,7 +116,7 @@ def _build(job: Job, dataset: DatasetFile, *, replace_head: bool) -> nn.Module:
 
 def _train(
     job: Job, context: Context, writer: Writer, model: nn.Module, settings: TrainCls, split: Split | None,
-    validation: Split | None,
+    validation: Split | None, alter: AlterBatch | None,
 ) -> Trained:  # fmt: skip
     if split is None:
         raise DataError("the data set has no training split; leave out the train-cls section to load model.weights")
@@ -116,7 +125,8 @@ def _train(
         split,
         validation,
         settings,
-        seed=derive_seed(job.parameters["seed"], "train-cls", "batches"),
+        seed=derive_seed(job.parameters["seed"], "train-cls", "fine-tuning" if alter else "batches"),
+        alter=alter,
         checkpoint=Checkpoint(writer.parts),
         progress=lambda done, total: context.progress(done, total, "steps"),
     )

@@ -31,6 +31,9 @@ from roarline.training.schedules import learning_rate
 
 _STEPS_BETWEEN_READS = 64
 
+AlterBatch = Callable[[Tensor, torch.Generator], Tensor]
+"""(network inputs [B, C, H, W], a generator on the CPU) to what the network is trained on instead."""
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -74,6 +77,7 @@ def train(
     settings: TrainCls,
     *,
     seed: int,
+    alter: AlterBatch | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
@@ -85,6 +89,7 @@ def train(
         validation_split: None where there is none; then the last epoch is the best.
         settings: ``threads`` is not read here.
         seed: Of batch order, augmentation and the model's own draws (dropout).
+        alter: Changes every batch of training images after augmentation; its generator is seeded by epoch and step.
         checkpoint: Where an interrupted training resumes from; None: nowhere.
         progress: Told optimiser steps done, and all.
 
@@ -97,7 +102,7 @@ def train(
     count = train_split.labels.shape[0]
     if count < 2:
         raise DataError(f"the training split has {count} image(s), training needs at least 2")
-    run = _Run(model, train_split, settings, seed, progress)
+    run = _Run(model, train_split, settings, seed, progress, alter)
     done = run.restore(checkpoint) if checkpoint else 0
     for epoch in range(done + 1, settings.epochs + 1):
         try:
@@ -117,9 +122,11 @@ class _Run:
     """A training that stands between two epochs."""
 
     def __init__(
-        self, model: nn.Module, split: Split, settings: TrainCls, seed: int, progress: Callable[[int, int], None]
-    ) -> None:
+        self, model: nn.Module, split: Split, settings: TrainCls, seed: int,
+        progress: Callable[[int, int], None], alter: AlterBatch | None,
+    ) -> None:  # fmt: skip
         self.settings, self.split, self.seed, self.progress = settings, split, seed, progress
+        self.alter = alter
         self.device = split.labels.device
         self.model = model.to(memory_format=torch.channels_last) if settings.channels_last else model  # type: ignore[call-overload]
         self.loss: Loss = make_loss(
@@ -151,6 +158,9 @@ class _Run:
             for step, (images, labels) in enumerate(self.split.batches(order, self.bounds)):
                 if draws is not None:
                     images = augment(images, draws[slice(*self.bounds[step])])
+                if self.alter is not None:
+                    generator.manual_seed(derive_seed(self.seed, "epoch", epoch, "alter", step))
+                    images = self.alter(images, generator)
                 self._step(images, labels, rates[step], meter)
                 if meter.full:
                     meter.read()

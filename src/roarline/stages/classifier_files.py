@@ -1,0 +1,58 @@
+"""What makes an artifact a classifier that other stages load: its card and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import nn
+
+from roarline.artifacts.classifier import WEIGHTS_FILE, ClassifierCard
+from roarline.artifacts.dataset import DatasetFile
+from roarline.artifacts.files import atomic_path
+from roarline.stages.splits import Normalization
+
+
+def write_classifier(
+    folder: Path,
+    model: nn.Module,
+    spec: Mapping[str, Any],
+    dataset: DatasetFile,
+    normalization: Normalization,
+    *,
+    epochs: int,
+    best_epoch: int | None,
+    validation_accuracy: float | None,
+    test_accuracy: float | None,
+) -> None:
+    """Write ``classifier.json`` and ``weights.safetensors``.
+
+    Args:
+        spec: ``arch`` and ``params`` of the network.
+        dataset: What it was trained on.
+        epochs: Of its training; 0 where weights were loaded.
+    """
+    ClassifierCard(
+        arch=spec["arch"],
+        params=spec["params"],
+        class_names=dataset.class_names,
+        multi_label=dataset.multi_label,
+        input_size=list(dataset.image_size) if dataset.image_size else None,
+        mean=normalization.mean,
+        std=normalization.std,
+        best_epoch=best_epoch,
+        epochs=epochs,
+        validation_accuracy=validation_accuracy,
+        test_accuracy=test_accuracy,
+        parameters_count=sum(parameter.numel() for parameter in model.parameters()),
+    ).write(folder)
+    write_weights(folder / WEIGHTS_FILE, model)
+
+
+def write_weights(path: Path, model: nn.Module) -> None:
+    """Write the state dict as safetensors; a tensor that two names share is written under both."""
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    with atomic_path(path) as partial:
+        save_file(state, partial)
