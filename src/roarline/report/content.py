@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from roarline.report.gallery import Item
 from roarline.report.leaderboard import Leaderboard
 from roarline.report.panels import Panel
 from roarline.report.pictures import picture_sha256
+from roarline.report.sanity import Sanity
 from roarline.report.scores import Method, Score
 from roarline.report.text import Passage
 
@@ -57,6 +58,7 @@ class Content:
     """The page's content.
 
     Attributes:
+        sanity: What is left of maps where the network knows nothing.
         settings: (name, value) pairs in words: what the experiment asked for.
         leaderboard: What was measured with the classifier; ``localization``: against ground truth, and of maps alone.
         retraining: Mode (``roar``, ``kar``, ``recursive_roar``) to its panels: accuracy, leakage.
@@ -81,11 +83,13 @@ class Content:
     classifier: ClassifierFacts
     failures: tuple[Failure, ...]
     scores: tuple[Score, ...]
+    sanity: Sanity = field(default_factory=Sanity)
 
     @property
     def panels(self) -> tuple[Panel, ...]:
         """Every figure of the page."""
-        return (*(panel for mode in self.retraining.values() for panel in mode), *self.perturbation, *self.training)
+        retraining = (panel for mode in self.retraining.values() for panel in mode)
+        return (*retraining, *self.perturbation, *self.sanity.panels, *self.training)
 
 
 def as_json(content: Content) -> dict[str, Any]:

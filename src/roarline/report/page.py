@@ -13,6 +13,7 @@ from roarline.report.content import Content
 from roarline.report.palette import css_gradient
 from roarline.report.pictures import data_uri, thumbnail_uri
 from roarline.report.provenance import Provenance
+from roarline.report.sanity import SIMILARITIES
 
 _ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
 _NAME = re.compile(r"`([^`]+)`")
@@ -49,6 +50,7 @@ def render(content: Content, provenance: Provenance, figures: Mapping[str, bytes
         "score_text": formatting.score_text,
         "interval_text": formatting.interval_text,
         "difference_text": formatting.difference_text,
+        "sanity_measure": SIMILARITIES.__getitem__,
         "gradient": css_gradient,
     }
     return environment.get_template("page.html.j2").render(

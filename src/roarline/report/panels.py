@@ -44,6 +44,7 @@ class Panel:
         x_range: The range of the x axis, None for that of the points.
         percent: (x, y) True where an axis is a share that is shown in per cent.
         group: Panels of one group share the range of their y axes.
+        x_ticks: Names of the places 1, 2, … of the x axis; none: numbers.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Panel:
     x_range: tuple[float, float] | None = (0.0, 1.0)
     percent: tuple[bool, bool] = (True, True)
     group: str = ""
+    x_ticks: tuple[str, ...] = ()
 
 
 def retraining_panels(scores: Scores, methods: Sequence[Method], mode: str, chance: Level) -> list[Panel]:

@@ -45,6 +45,7 @@ _STYLE = {
 }
 _LEVEL_DASHES = ((0, (7, 3)), (0, (1, 2)))
 _MANY_POINTS = 15
+_MOST_TICKS, _TICK_LETTERS, _TICK_LETTER_IN = 24, 18, 0.068
 
 
 def draw(panels: Sequence[Panel], styles: Mapping[str, LineStyle]) -> dict[str, bytes]:
@@ -74,7 +75,7 @@ def _style() -> Iterator[None]:
 def _draw_one(panel: Panel, styles: Mapping[str, LineStyle], y_range: tuple[float, float] | None) -> bytes:
     names = [line.name for line in panel.lines] + [level.label for level in panel.levels]
     columns = 2 if max(map(len, names)) > 18 else 3
-    legend_in = _LEGEND_ROW_IN * -(-len(names) // columns) + 0.08
+    legend_in = _LEGEND_ROW_IN * -(-len(names) // columns) + 0.08 + _TICK_LETTER_IN * _longest(panel.x_ticks)
     height_in = _TOP_IN + _AXES_HEIGHT_IN + _BOTTOM_IN + legend_in
     figure = Figure(figsize=(_WIDTH_IN, height_in), facecolor="white")
     axes = figure.add_axes(
@@ -125,6 +126,11 @@ def _set_axes(axes: Axes, panel: Panel, y_range: tuple[float, float] | None) -> 
     axes.set_ylabel(panel.y_label)
     if panel.x_range is not None:
         axes.set_xlim(panel.x_range[0] - 0.02, panel.x_range[1] + 0.02)
+    elif panel.x_ticks:
+        every = -(-len(panel.x_ticks) // _MOST_TICKS)
+        places = range(1, len(panel.x_ticks) + 1, every)
+        labels = [_shortened(panel.x_ticks[place - 1]) for place in places]
+        axes.set_xticks(list(places), labels, rotation=90, fontsize=8)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if y_range is not None:
@@ -132,6 +138,15 @@ def _set_axes(axes: Axes, panel: Panel, y_range: tuple[float, float] | None) -> 
     for axis, is_percent in zip((axes.xaxis, axes.yaxis), panel.percent, strict=True):
         if is_percent:
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
+
+
+def _shortened(name: str) -> str:
+    """The end of a long name, by which layers differ."""
+    return name if len(name) <= _TICK_LETTERS else f"…{name[1 - _TICK_LETTERS :]}"
+
+
+def _longest(names: Sequence[str]) -> int:
+    return max((len(_shortened(name)) for name in names), default=0)
 
 
 def _y_range(panel: Panel, panels: Sequence[Panel]) -> tuple[float, float] | None:

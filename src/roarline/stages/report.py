@@ -21,6 +21,7 @@ from roarline.artifacts.store import Artifact, Writer
 from roarline.artifacts.tables import SCORES_FILE, read_csv, read_parquet
 from roarline.config.component import MetricComponent
 from roarline.config.metrics import with_own_metrics
+from roarline.config.sanity_metrics import SANITY_METRICS
 from roarline.data.loading import ImageReader, normalise
 from roarline.imaging.fills import Fill, fill_image
 from roarline.report import gallery, page, plots, text
@@ -47,6 +48,7 @@ from roarline.seeds import derive_seed
 from roarline.stages import STAGES
 from roarline.stages.aggregate_scores import FAMILIES
 from roarline.stages.job import Context, Job
+from roarline.stages.sanity_section import sanity_section
 
 PAGE_FILE, CONTENT_FILE = "index.html", "report.json"
 _GALLERY_FRACTION = 0.3
@@ -121,7 +123,7 @@ def _content(
         settings=tuple(_settings(parameters, facts)),
         methods=tuple(methods),
         confidence=facts.confidence,
-        leaderboard=build_leaderboard(scores, methods, metrics, of=lambda metric: not _localizes(metrics, metric)),
+        leaderboard=build_leaderboard(scores, methods, metrics, of=partial(_ranks, metrics)),
         localization=build_leaderboard(scores, methods, metrics, of=partial(_localizes, metrics)),
         passages=tuple(text.passages(facts)),
         retraining=retraining,
@@ -136,11 +138,17 @@ def _content(
         classifier=_classifier_facts(card, curve),
         failures=tuple(_failures(inputs, methods, scores)),
         scores=scores.rows,
+        sanity=sanity_section(parameters.get("evaluate_sanity"), inputs, methods, scores),
     )
 
 
 def _localizes(metrics: Mapping[str, MetricComponent], metric: str) -> bool:
     return metric in metrics and metrics[metric].stage == "evaluate-localization"
+
+
+def _ranks(metrics: Mapping[str, MetricComponent], metric: str) -> bool:
+    """Measured with the classifier, and no sanity check."""
+    return not _localizes(metrics, metric) and metric not in SANITY_METRICS
 
 
 def _settings(parameters: Mapping[str, Any], facts: Facts) -> Iterator[tuple[str, str]]:
