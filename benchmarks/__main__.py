@@ -21,6 +21,7 @@ HOT_PATHS = {
     "optimising": "benchmarks.optimising",
     "training": "benchmarks.training",
     "localization": "benchmarks.localization",
+    "imputation": "benchmarks.imputation",
 }
 
 

@@ -14,19 +14,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from roarline.evaluation.curves import area_under_curve, relative_deviation
 from roarline.evaluation.perturb import Curve, altered_images, target_outputs
-from roarline.evaluation.perturbation_scores import CURVES_OF, curves_for
+from roarline.evaluation.perturbation_scores import CurveSettings, curves_for
 from roarline.imaging.ranking import rank_pixels, removal_count
 from roarline.imaging.removal import remove
 from tests.evaluation.tiny_net import load, tiny_net
 
 MORF, LERF = "most_relevant_first", "least_relevant_first"
+USUAL = ["srg", "insertion", "deletion", "morf_deviation", "lerf_deviation", "aopc"]
 TENTHS = tuple(i / 10 for i in range(11))
 
 
-def settings(**changes: object) -> dict[str, object]:
-    return {
-        "fractions": TENTHS, "steps": 28, "fill": "mean", "insertion_fill": "blur", "deletion_fill": "mean", **changes
-    }  # fmt: skip
+def settings(**changes: Any) -> CurveSettings:
+    usual = {"fractions": TENTHS, "steps": 28, "fill": "mean", "insertion_fill": "blur", "deletion_fill": "mean"}
+    return CurveSettings(**{**usual, **changes})
 
 
 class Recording(nn.Module):
@@ -44,20 +44,20 @@ class Recording(nn.Module):
 def test_everything_shared_is_passed_through_once() -> None:
     """By counting: morf and lerf have 9 inner points each, insertion 27, deletion 27 but for the one at 1/2, which is
     morf's too; then the untouched image, the mean fill alone and the blur alone."""
-    altered = altered_images(curves_for(list(CURVES_OF), **settings()), 224 * 224, untouched=True)
+    altered = altered_images(curves_for(USUAL, settings()), 224 * 224, untouched=True)
     assert len(altered.removals) == 9 + 9 + 27 + 26 + 3
 
 
 def test_insertion_on_lerfs_fill_shares_lerfs_images() -> None:
     same = settings(insertion_fill="mean", steps=10)
-    altered = altered_images(curves_for(["morf", "lerf", "insertion", "deletion"], **same), 100)
+    altered = altered_images(curves_for(["morf", "lerf", "insertion", "deletion"], same), 100)
     assert len(altered.removals) == 9 + 9 + 2
     assert altered.places["insertion"] == altered.places["lerf"][::-1]
     assert altered.places["deletion"] == altered.places["morf"]
 
 
 def test_morf_and_lerf_share_both_ends() -> None:
-    altered = altered_images(curves_for(["srg"], **settings()), 64)
+    altered = altered_images(curves_for(["srg"], settings()), 64)
     morf, lerf = altered.places["morf"], altered.places["lerf"]
     assert morf[0] == lerf[0] == altered.untouched
     assert morf[-1] == lerf[-1]
@@ -69,7 +69,7 @@ def test_every_point_of_every_curve_has_the_image_it_asks_for(percents: list[int
     """Whatever is shared: a point's column makes the same mask as the removal that the curve describes."""
     pixels = side * side
     fractions = tuple(sorted(percent / 100 for percent in percents))
-    curves = curves_for(["srg", "insertion", "deletion"], **settings(fractions=fractions, steps=steps))
+    curves = curves_for(["srg", "insertion", "deletion"], settings(fractions=fractions, steps=steps))
     altered = altered_images(curves, pixels)
     assert len({(r.order, r.fill, r.count) for r in altered.removals}) == len(altered.removals)
     for name, curve in curves.items():
@@ -84,7 +84,7 @@ def test_every_point_of_every_curve_has_the_image_it_asks_for(percents: list[int
 
 
 def test_original_compat_wipes_morf_at_nothing_and_nothing_else() -> None:
-    curves = curves_for(["morf", "lerf", "deletion"], **settings(), compat="original")
+    curves = curves_for(["morf", "lerf", "deletion"], settings(compat="original"))
     altered = altered_images(curves, 224 * 224, untouched=True)
     assert altered.places["morf"][0] == altered.places["morf"][-1]
     assert altered.places["lerf"][0] == altered.places["deletion"][0] == altered.untouched
@@ -92,7 +92,7 @@ def test_original_compat_wipes_morf_at_nothing_and_nothing_else() -> None:
 
 def test_passes_are_full_and_inference_only() -> None:
     model = Recording()
-    curves = curves_for(["morf", "lerf", "insertion"], **settings(steps=5))
+    curves = curves_for(["morf", "lerf", "insertion"], settings(steps=5))
     altered = altered_images(curves, 36)
     images = torch.rand(7, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     ranks = rank_pixels(torch.rand(7, 6, 6), list(range(7)))
@@ -122,7 +122,7 @@ def test_quantus_bug_each_step_copies_between_host_and_device() -> None:
     """peers.md: that made PixelFlipping slow. torch's meta device has no values, so that asking for one raises."""
 
     def copies(rows: int, steps: int) -> int:
-        altered = altered_images(curves_for(["srg", "insertion"], **settings(steps=steps)), 36)
+        altered = altered_images(curves_for(["srg", "insertion"], settings(steps=steps)), 36)
         images, ranks = (
             torch.rand(rows, 3, 6, 6, device="meta"),
             torch.zeros(rows, 6, 6, dtype=torch.int32, device="meta"),
@@ -194,7 +194,7 @@ def test_parity_with_rise_insertion_and_deletion() -> None:
     net = tiny_net(golden)
     targets = net(images).argmax(dim=1)
     ranks = rank_pixels(torch.from_numpy(golden["in_explanations"]), None, ties="index")
-    curves = curves_for(["insertion", "deletion"], **settings(steps=28, deletion_fill="zero", insertion_fill="blur"))
+    curves = curves_for(["insertion", "deletion"], settings(steps=28, deletion_fill="zero", insertion_fill="blur"))
     altered = altered_images(curves, 28 * 28)
     fills = {"zero": torch.zeros(1, 3, 1, 1), "blur": torch.from_numpy(golden["out_blurred"])}
     outputs = target_outputs(net, images, ranks, targets, altered, fills, batch_size=16)
@@ -219,7 +219,7 @@ def test_parity_with_the_original_lerf_deviation(compat: str) -> None:
     maps = torch.from_numpy(golden["in_attributions"]).amax(dim=1)
     assert all(len(row.float().unique()) == 256 for row in maps)
     fractions = [percent / 100 for percent in json.loads(str(golden["params"]))["percentiles"]]
-    curves = curves_for(["morf_deviation", "lerf_deviation"], **settings(fractions=fractions), compat=compat)
+    curves = curves_for(["morf_deviation", "lerf_deviation"], settings(fractions=fractions, compat=compat))
     altered = altered_images(curves, 256, untouched=True)
     assert altered.untouched is not None
     outputs = target_outputs(
@@ -242,7 +242,7 @@ def test_outputs_are_close_on_a_gpu() -> None:
     golden = load("r_causal_metric")
     net, images = tiny_net(golden), torch.from_numpy(golden["in_images"])
     ranks = rank_pixels(torch.from_numpy(golden["in_explanations"]), [1, 2, 3, 4])
-    altered = altered_images(curves_for(["srg", "insertion"], **settings()), 28 * 28)
+    altered = altered_images(curves_for(["srg", "insertion"], settings()), 28 * 28)
     fills = {"mean": torch.zeros(1, 3, 1, 1), "blur": images.flip(3)}
     targets = torch.tensor([0, 4, 2, 1])
     expected = target_outputs(net, images, ranks, targets, altered, fills, batch_size=8)

@@ -54,5 +54,23 @@ def test_one_number_serves_all_channels_and_two_are_refused() -> None:
     )
     with pytest.raises(ValueError, match="std has 2 numbers"):
         fill_image(images, "mean", MEAN, [0.1, 0.2], fill_mean=MEAN)
-    with pytest.raises(ValueError, match="expected mean, zero or blur"):
-        fill_image(images, "grey", MEAN, STD, fill_mean=MEAN)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected mean, zero, blur, uniform_noise or a constant"):
+        fill_image(images, "grey", MEAN, STD, fill_mean=MEAN)
+
+
+@pytest.mark.parametrize("value", [[0.5], [0.1, 0.6, 1.0]])
+def test_a_constant_is_its_colour(value: list[float]) -> None:
+    fill = fill_image(torch.rand(2, 3, 8, 8), {"kind": "constant", "value": value}, MEAN, STD, fill_mean=[0.3])
+    back = fill.double().expand(1, 3, 1, 1).flatten() * torch.tensor(STD).double() + torch.tensor(MEAN).double()
+    torch.testing.assert_close(back, torch.tensor(value).double().expand(3), rtol=0, atol=1e-7)
+
+
+def test_uniform_noise_is_of_the_rows_seed_and_fills_the_pixel_range() -> None:
+    images, seeds = torch.rand(3, 3, 32, 32), torch.tensor([5, 6, 5])
+    fill = fill_image(images, "uniform_noise", MEAN, STD, fill_mean=MEAN, seeds_B=seeds)
+    assert torch.equal(fill[0], fill[2])
+    assert not torch.equal(fill[0], fill[1])
+    back = fill * torch.tensor(STD).reshape(1, 3, 1, 1) + torch.tensor(MEAN).reshape(1, 3, 1, 1)
+    assert -1e-6 < back.min() < 0.01 < 0.99 < back.max() < 1 + 1e-6
+    with pytest.raises(ValueError, match="uniform_noise needs one seed for each of 3 images"):
+        fill_image(images, "uniform_noise", MEAN, STD, fill_mean=MEAN, seeds_B=seeds[:2])

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from roarline.config.fills import PLAIN_FILL_HELP, PlainFill
 from roarline.config.section import Compat, Fraction, Precision, Section, Threads, Ties, told_apart
 from roarline.config.training import TrainCls
 
@@ -26,9 +27,7 @@ class EvaluateRoar(Section):
         "fraction by fraction, each by new maps of the network that was retrained on the fraction before",
     )
     repeats: int = Field(5, ge=1, description="trainings a cell, each from its own initialisation")
-    fill: Literal["mean", "zero", "blur"] = Field(
-        "mean", description="mean: of the training split; zero: black; blur: of the image"
-    )
+    fill: PlainFill = Field("mean", description=PLAIN_FILL_HELP)
     probe_repeats: int = Field(1, ge=0, description="trainings a cell of the leakage probe; 0 leaves it out")
     training: TrainCls | None = Field(None, description="default: as train-cls")
     engine: Literal["single"] = Field("single", description="single: one network at a time in a worker")

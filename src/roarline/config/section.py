@@ -36,3 +36,10 @@ def told_apart(fractions: list[float]) -> list[float]:
         if high - low < _NEAREST_FRACTIONS:
             raise ValueError(f"holds {low!r} and {high!r}, closer than {_NEAREST_FRACTIONS:g}: give one of them")
     return fractions
+
+
+def rising(fractions: list[float]) -> list[float]:
+    """Refuse fractions that don't rise, or that tables would show as one."""
+    if any(b <= a for a, b in pairwise(fractions)):
+        raise ValueError("must rise from one value to the next")
+    return told_apart(fractions)

@@ -63,3 +63,69 @@ def relative_deviation(before: Tensor, after: Tensor) -> Tensor:
     """
     before, after = before.to(torch.float64), after.to(torch.float64)
     return 100 * (before - after).abs() / before
+
+
+def mean_height(scores: Tensor) -> Tensor:
+    """Mean over the points of each curve, whatever their distance.
+
+    Args:
+        scores: [..., S].
+
+    Returns:
+        float64 [...], in the scores' unit.
+
+    Source: ROAD as pytorch-grad-cam reports it: the mean over removed fractions 0.1 … 0.9.
+    """
+    return scores.to(torch.float64).mean(dim=-1)
+
+
+def road_combined(lerf_scores: Tensor, morf_scores: Tensor) -> Tensor:
+    """Half of LeRF minus MoRF, mean over the points.
+
+    Args:
+        lerf_scores: [..., S], least relevant pixels removed first, at the same removed fractions as MoRF.
+        morf_scores: [..., S], most relevant pixels removed first.
+
+    Returns:
+        float64 [...].
+
+    Source: pytorch-grad-cam ``ROADCombined``, after Rong et al. 2022, arXiv 2202.00449.
+    """
+    return (mean_height(lerf_scores) - mean_height(morf_scores)) / 2
+
+
+def area_over_curve(fractions_S: Tensor, scores: Tensor, before: Tensor) -> Tensor:
+    """1 minus the area under the score relative to the untouched image: high where the score falls early.
+
+    Args:
+        fractions_S: [S] rising, of the regions that are removed.
+        scores: [..., S].
+        before: [...], of the untouched image, above 0.
+
+    Returns:
+        float64 [...], at most 1 for scores of 0 or more; below 0 where removal raises the score; infinite or NaN where
+        ``before`` is 0.
+
+    Source: Rieger & Hansen 2020, arXiv 2003.08747, equation 3.
+    Differs: divided by the number of regions, so that images with different numbers of them count alike.
+    """
+    return 1 - area_under_curve(fractions_S, scores.to(torch.float64) / before.to(torch.float64)[..., None])
+
+
+def mean_drop(fractions_S: Tensor, scores: Tensor, before: Tensor) -> Tensor:
+    """Area over the MoRF perturbation curve (AOPC): mean of the drops after 0, 1, … L removals.
+
+    Args:
+        fractions_S: [S] removed at each point. Where 0 is not among them, the untouched image, whose drop is 0, counts
+            as one point more, as in the equation.
+        scores: [..., S].
+        before: [...], of the untouched image.
+
+    Returns:
+        float64 [...], in the scores' unit; higher where the score falls more.
+
+    Source: Samek et al. 2017, arXiv 1509.06321, equation 12.
+    """
+    drops = before.to(torch.float64)[..., None] - scores.to(torch.float64)
+    points = scores.shape[-1] + int(bool((fractions_S != 0).all()))
+    return drops.sum(dim=-1) / points

@@ -46,7 +46,7 @@ def add_maps(
     dataset: Job,
     classifier: Job,
     *,
-    removed_fill: str | None = None,
+    removed_fill: Any = None,
     of: str = "",
     asked_by: str | None = None,
 ) -> Job:

@@ -118,7 +118,7 @@ class _Grid:
                 "compat": roar.compat,
             }
         if mode != "reference" and not probe:  # the probe sees no pixels, so that nothing is filled
-            parameters["fill"] = roar.fill
+            parameters["fill"] = as_json(roar.fill)
         name = method.name if method else _OF_ALL_METHODS[mode]
         label = f"{STAGE} {name} {mode} {fraction:g} #{repeat}{' probe' if probe else ''}"
         local = {"root": self.plan.experiment.data.root}
@@ -146,7 +146,14 @@ class _Grid:
         of = f"{cell.mode} {cell.removed_fraction:g} #{cell.repeat}"
         return {
             f"maps_{split}": add_maps(
-                self.plan, method, split, self.dataset, cell.job, removed_fill=self.roar.fill, of=of, asked_by=STAGE
+                self.plan,
+                method,
+                split,
+                self.dataset,
+                cell.job,
+                removed_fill=as_json(self.roar.fill),
+                of=of,
+                asked_by=STAGE,
             )
             for split in splits(self.plan.experiment)
         }

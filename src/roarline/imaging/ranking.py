@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from roarline.errors import MethodError
+from roarline.imaging.hashed_noise import hashes
 
 Ties = Literal["random", "index"]
 
-_LOW_32 = 0xFFFFFFFF
 # A product such as 0.3 * 10 or (k / n) * n is off by a few units in the last place (2.2e-16), never by this much.
 _FLOAT_GUARD = 1e-12
 
@@ -75,7 +75,7 @@ def rank_pixels(maps_BHW: Tensor, seeds: Sequence[int] | None, ties: Ties = "ran
         given = "none" if seeds is None else str(len(seeds))
         raise ValueError(f"seeds: expected one for each of {rows} maps, got {given}")
     else:
-        tiebreak = _hash(torch.tensor(list(seeds), dtype=torch.int64, device=values.device), height * width)
+        tiebreak = hashes(torch.tensor(list(seeds), dtype=torch.int64, device=values.device), height * width)
     # One sort does both: the value's order in the upper 32 bits, the order among equal values in the lower 32.
     keys = (_descending_order(values) << 32) | tiebreak
     order = torch.sort(keys, dim=1, stable=True).indices
@@ -89,21 +89,3 @@ def _descending_order(values: Tensor) -> Tensor:
     bits = (values + 0.0).view(torch.int32)  # adding 0.0 turns -0.0 into 0.0
     ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return ~ascending.to(torch.int64)
-
-
-def _hash(seeds_B: Tensor, count: int) -> Tensor:
-    """int64 [B, count] in [0, 2**32): a pseudo-random number for each (seed, index)."""
-    index = torch.arange(count, device=seeds_B.device, dtype=torch.int64)
-    low, high = (seeds_B & _LOW_32)[:, None], (seeds_B >> 32)[:, None]
-    return _mix(_mix(_mix(index[None, :] + 0x9E3779B9) ^ low) ^ high)
-
-
-def _mix(value: Tensor) -> Tensor:
-    """MurmurHash3's 32-bit finaliser, a bijection of [0, 2**32) in which every input bit moves every output bit.
-
-    Source: Appleby, MurmurHash3 (public domain). In int64, whose products wrap alike on every device.
-    """
-    value = value & _LOW_32
-    value = ((value ^ (value >> 16)) * 0x85EBCA6B) & _LOW_32
-    value = ((value ^ (value >> 13)) * 0xC2B2AE35) & _LOW_32
-    return value ^ (value >> 16)

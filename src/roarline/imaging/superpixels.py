@@ -70,6 +70,20 @@ def grid_cells(height: int, width: int, cells: int, device: torch.device | str =
     return (rows[:, None] * min(cells, width) + columns[None, :])[None]
 
 
+def patches(height: int, width: int, side_px: int, device: torch.device | str = "cpu") -> Tensor:
+    """Squares of one size, from the upper left corner; those at the other borders are cut off.
+
+    Args:
+        side_px: Of a patch.
+
+    Returns:
+        int64 [1, H, W], labels row by row.
+    """
+    rows = torch.arange(height, device=device) // side_px
+    columns = torch.arange(width, device=device) // side_px
+    return (rows[:, None] * -(-width // side_px) + columns[None, :])[None]
+
+
 def spread(values_BnF: Tensor, labels_BHW: Tensor) -> Tensor:
     """Give every pixel its region's value.
 

@@ -60,6 +60,17 @@ def definitions(facts: Facts) -> Iterator[str]:
             "Insertion and deletion (arXiv 1806.07421) do the same in fine steps, most relevant pixels first: "
             "insertion reveals them on a degraded image (higher is better), deletion takes them away (lower is better)."
         )
+    if any(facts.has(metric) for metric in ("road_morf", "road_lerf", "road_combined")):
+        yield (
+            "ROAD (arXiv 2202.00449) does as MoRF and LeRF do, but imputes each removed pixel from its neighbours, plus "
+            "a little noise, so that the shape of what was removed gives less away: MoRF lower, LeRF higher, and half "
+            "of LeRF minus MoRF (combined) higher is better."
+        )
+    if facts.has("irof") or facts.has("region_perturbation") or facts.has("aopc"):
+        yield (
+            "IROF (arXiv 2003.08747) removes superpixels, region perturbation (arXiv 1509.06321) square patches, AOPC "
+            "pixels, the most relevant first. Each measures how far the score falls: higher is better."
+        )
     if facts.has("morf_deviation") or facts.has("lerf_deviation"):
         yield (
             "The deviations are the relative change of the probability at the removed fractions: high for the most "

@@ -11,7 +11,8 @@ from roarline.report.scores import Method, Score, Scores
 
 ROAR, KAR, RECURSIVE = "roar", "kar", "recursive_roar"
 MODES = {ROAR: "ROAR", KAR: "KAR", RECURSIVE: "Recursive ROAR"}
-CURVE_METRICS = ("morf", "lerf", "insertion", "deletion")
+CURVE_METRICS = ("morf", "lerf", "insertion", "deletion", "road_morf", "road_lerf", "irof")
+PATCH_CURVES = "region_perturbation_"  # and the side of a patch in px
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def perturbation_panels(curves: Mapping[str, Sequence[Line]], score: str) -> lis
     """The classifier's score while pixels go or come, without retraining.
 
     Args:
-        curves: Metric to one line a method, x in [0, 1].
+        curves: Metric of ``CURVE_METRICS`` or ``PATCH_CURVES`` to one line a method, x in [0, 1].
         score: ``probability`` or ``logit``.
 
     Returns:
@@ -132,16 +133,22 @@ def perturbation_panels(curves: Mapping[str, Sequence[Line]], score: str) -> lis
         "lerf": ("LeRF: least relevant first (higher is better)", "Removed pixels (% of the image)"),
         "insertion": ("Insertion: most relevant first (higher is better)", "Inserted pixels (% of the image)"),
         "deletion": ("Deletion: most relevant first (lower is better)", "Deleted pixels (% of the image)"),
+        "road_morf": ("ROAD, MoRF: imputed from neighbours (lower is better)", "Removed pixels (% of the image)"),
+        "road_lerf": ("ROAD, LeRF: imputed from neighbours (higher is better)", "Removed pixels (% of the image)"),
+        "irof": ("IROF: superpixels, most relevant first (lower is better)", "Removed superpixels (% of all)"),
     }
+    groups = {"morf": "removal", "lerf": "removal", "road_morf": "road", "road_lerf": "road", "irof": "irof"}
     panels = []
-    for metric in CURVE_METRICS:
-        lines = curves.get(metric, ())
+    for metric, lines in curves.items():
         if lines:
-            title, x_label = words[metric]
+            title, x_label = words.get(metric) or (
+                f"Patches of {metric.removeprefix(PATCH_CURVES)} px, most relevant first (lower is better)",
+                "Removed patches (% of all)",
+            )
             y_label = (
                 "Mean probability of the target class (%)" if score == "probability" else "Mean logit of the target"
             )
-            group = "removal" if metric in ("morf", "lerf") else "insertion"
+            group = groups.get(metric, PATCH_CURVES if metric.startswith(PATCH_CURVES) else "insertion")
             panels.append(
                 Panel(
                     metric, title, x_label, y_label, tuple(lines), percent=(True, score == "probability"), group=group

@@ -25,16 +25,25 @@ from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
 from roarline.data.loading import ImageReader, normalise
 from roarline.evaluation.outcomes import OUTCOMES
 from roarline.evaluation.passes import memory_format, pass_size
-from roarline.evaluation.perturb import AlteredImages, Curve, altered_images, target_outputs
-from roarline.evaluation.perturbation_scores import CURVES_OF, CurveScores, MetricScores, curves_for, metric_scores
-from roarline.imaging.fills import fill_image
+from roarline.evaluation.perturb import AlteredImages, Curve, MaskFill, altered_images, target_outputs
+from roarline.evaluation.perturbation_scores import (
+    CURVES_OF,
+    NEED_UNTOUCHED,
+    CurveScores,
+    MetricScores,
+    Untouched,
+    curves_for,
+    metric_scores,
+)
 from roarline.imaging.ranking import rank_pixels
 from roarline.imaging.reduction import apply_sign
+from roarline.imaging.region_ranks import RegionRanks
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
 from roarline.stages.job import Context, Job, Progress
 from roarline.stages.measured_rows import Column, Measure, MeasuredRows, Network
 from roarline.stages.noisy_maps import noisy_maps
+from roarline.stages.perturbation_inputs import RemovalInputs, curve_settings
 from roarline.stages.perturbation_measures import find_measures, measure_rows
 from roarline.stages.scored_rows import Rows, image_size, rows_per_part, rows_to_score
 
@@ -59,13 +68,8 @@ class Measured:
     def of(parameters: Mapping[str, Any], pixels: int) -> Measured:
         """From the job's parameters and H · W."""
         metrics = [metric for metric in dict.fromkeys(parameters["metrics"]) if metric in CURVES_OF]
-        curves = curves_for(
-            metrics,
-            **{name: parameters[name] for name in ("fractions", "steps", "fill", "insertion_fill", "deletion_fill")},
-            compat=parameters["compat"],
-        )
-        deviates = any(metric.endswith("_deviation") for metric in metrics)
-        altered = altered_images(curves, pixels, untouched=deviates)
+        curves = curves_for(metrics, curve_settings(parameters))
+        altered = altered_images(curves, pixels, untouched=bool(set(metrics) & set(NEED_UNTOUCHED)))
         return Measured(metrics, curves, altered, find_measures(parameters))
 
 
@@ -96,6 +100,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         altered = len(measured.altered.removals)
         parts = ScoreParts(writer.parts, len(rows), rows_per_part(*size), altered, len(measured.columns))
         values = score_rows(scoring, rows, reader, maps, parts, context.progress)
+        writer.provenance |= {f"{name}_s": round(spent, 3) for name, spent in scoring.removal.watch.take().items()}
     write_scores(writer.out, rows, values, measured, parameters["score"])
 
 
@@ -128,7 +133,8 @@ class Scoring:
         device: torch.device,
     ) -> None:
         self.card, self.altered, self.measures, self.parameters = card, measured.altered, measured.measures, parameters
-        self.fill_mean, self.device = fill_mean, device
+        self.device = device
+        self.removal = RemovalInputs(measured.altered, parameters, card, fill_mean, device)
         self.format = memory_format(card.arch)
         self.model = model.to(device).to(memory_format=self.format)  # type: ignore[call-overload]
         self.network = Network(
@@ -157,21 +163,25 @@ class Scoring:
         values = values.amax(dim=1) if values.ndim == 4 else values
         targets = torch.from_numpy(targets_B).to(self.device)
         ranks, outputs = None, torch.empty(2, len(images), 0)
+        seeds = [derive_seed(self.parameters["seed"], "ties", sample_id) for sample_id in sample_ids]
         if self.altered.removals or any(measure.reads_ranks for measure in self.measures):
-            seeds = [derive_seed(self.parameters["seed"], "ties", sample_id) for sample_id in sample_ids]
             ranks = rank_pixels(values, seeds, self.parameters["ties"])
         if self.altered.removals and ranks is not None:
-            outputs = self._outputs(images, ranks, targets)
+            regions = self.removal.regions(pixels_BCHW, values, seeds, sample_ids)
+            outputs = self._outputs(images, ranks, targets, self.removal.fills(images, sample_ids), regions)
         known = None if self.altered.untouched is None else outputs[:, :, self.altered.untouched]
         rows = MeasuredRows(pixels_BCHW, images, values, targets, sample_ids, ranks, self.network, known)
         return RowValues(outputs.cpu().numpy(), *measure_rows(self.measures, rows))
 
-    def _outputs(self, images: Tensor, ranks: Tensor, targets: Tensor) -> Tensor:
+    def _outputs(
+        self,
+        images: Tensor,
+        ranks: Tensor,
+        targets: Tensor,
+        fills: Mapping[str, Tensor | MaskFill],
+        regions: Mapping[str, RegionRanks],
+    ) -> Tensor:
         """float32 [2, B, U]."""
-        fills = {
-            kind: fill_image(images, kind, self.card.mean, self.card.std, fill_mean=self.fill_mean)  # type: ignore[arg-type]
-            for kind in sorted(self.altered.fills)
-        }
         mixed = self.parameters["precision"] == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
             outputs = target_outputs(
@@ -183,6 +193,7 @@ class Scoring:
                 fills,
                 batch_size=pass_size(images.shape[2], images.shape[3], self.device),
                 multi_label=self.card.multi_label,
+                regions=regions,
             )
         return torch.stack([outputs.logits, outputs.probabilities])
 
@@ -211,7 +222,9 @@ def write_scores(
         )
         for name, curve in measured.curves.items()
     }
-    before = probabilities[:, altered.untouched] if altered.untouched is not None else torch.empty(0)
+    before = None
+    if altered.untouched is not None:
+        before = Untouched(scores[:, altered.untouched], probabilities[:, altered.untouched])
     scored = [(name, found) for name in measured.metrics for found in metric_scores(name, by_curve, before)]
     scored += _measured_scores(values, measured.columns)
     columns: dict[str, list[Any]] = {name: [] for name in SCORE_COLUMNS}

@@ -39,6 +39,7 @@ from roarline.imaging.removed_first import removed_first
 from roarline.models.build import build
 from roarline.seeds import derive_seed
 from roarline.stages.classifier_files import write_classifier
+from roarline.stages.draws import noise_seeds
 from roarline.stages.job import Context, Job
 from roarline.stages.rank_maps import Ranking, rank_samples
 from roarline.stages.recent import Recent
@@ -83,7 +84,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         removal = _Removal(job, dataset, images["test"]) if parameters["mode"] != "reference" else None
         ranks = {name: _ranks_of(job, context, inputs, name, found, files) for name, found in images.items()}
         splits: dict[str, Split] = {
-            name: found.altered(removal.of(name, ranks[name]) if removal else None) for name, found in images.items()
+            name: found.altered(removal.of(name, ranks[name], found) if removal else None)
+            for name, found in images.items()
         }
         model = build(
             parameters["model"]["arch"],
@@ -245,7 +247,7 @@ class _Removal:
             places = torch.arange(start, min(start + step, len(images)), device=device)
             yield removal_mask(ranks(places), self.count, self.order).cpu().numpy()
 
-    def of(self, split: str, ranks: Ranks) -> Alter:
+    def of(self, split: str, ranks: Ranks, split_images: SplitImages) -> Alter:
         """What happens to the images of one split."""
         if self.parameters["probe"]:
             return lambda images, places: mask_inputs(
@@ -255,12 +257,18 @@ class _Removal:
         if self.compat == "original" and split == "train":
             mean_colour = [math.floor(value * 255) / 255 for value in mean_colour]
 
+        seeds_N = None
+        if self.parameters["fill"] == "uniform_noise":
+            device = split_images.labels.device
+            seeds_N = noise_seeds(self.parameters["seed"], "uniform", split_images.sample_ids, device)
+
         def alter(images: Tensor, places: Tensor) -> Tensor:
             if self.compat == "original":
                 images = cut_to_8_bits(images, self.normalization.mean, self.normalization.std)
             fill = fill_image(
-                images, self.parameters["fill"], self.normalization.mean, self.normalization.std, fill_mean=mean_colour
-            )
+                images, self.parameters["fill"], self.normalization.mean, self.normalization.std, fill_mean=mean_colour,
+                seeds_B=None if seeds_N is None else seeds_N.index_select(0, places),
+            )  # fmt: skip
             return remove(images, ranks(places), self.count, fill, order=self.order, compat=self.compat)
 
         return alter

@@ -298,7 +298,7 @@ def _seen_as(
         return None
     removed = files.enter_context(RemovedFile(classifier.file(REMOVED_FILE)))
     colour = fill_colour(dataset, card.mean)
-    return RetrainedImages(removed, parameters["removed_fill"], card.mean, card.std, colour)
+    return RetrainedImages(removed, parameters["removed_fill"], card.mean, card.std, colour, parameters["seed"])
 
 
 def _image_size(dataset: DatasetFile, card: ClassifierCard) -> tuple[int, int]:
