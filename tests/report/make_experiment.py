@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
+from scipy.stats import kendalltau
 
 from roarline.artifacts.classifier import CURVE_COLUMNS, CURVE_FILE, WEIGHTS_FILE, ClassifierCard
+from roarline.artifacts.comparison_tables import COMPARISON_TABLES, write_comparisons
 from roarline.artifacts.curves import CURVES_FILE, write_curves
 from roarline.artifacts.dataset import DATASET_FILE, DatasetContent, write_dataset
 from roarline.artifacts.keys import artifact_key
@@ -371,6 +374,60 @@ def _write_summary(writer: Writer, recipe: Recipe) -> None:
     columns = summary_columns(recipe)
     write_parquet(writer.out / SCORES_FILE, columns)
     write_csv(writer.out / "scores.csv", columns)
+    write_comparisons(writer.out, comparison_rows(recipe))
+
+
+def comparison_rows(recipe: Recipe) -> dict[str, list[dict[str, Any]]]:
+    """Tables in which neighbours of a metric's order share bars, and one other fill turns every order round."""
+    table = summary_columns(recipe)
+    ranks: dict[tuple[str, str], dict[str, int]] = {}
+    for method, metric, setting, rank in zip(
+        *(table[name] for name in ("method", "metric", "setting", "rank")), strict=True
+    ):
+        if rank is not None and "=" not in setting:
+            ranks.setdefault((metric, setting), {})[method] = rank
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COMPARISON_TABLES}
+    for (metric, setting), places in ranks.items():
+        name = {"metric": metric, "setting": setting}
+        last = len(places)
+        rows["metric_reliability"].append(
+            dict.fromkeys(COMPARISON_TABLES["metric_reliability"])
+            | {**name, "test": "signed-rank", "methods": last, "images": 16, "left_out": "", "alpha": 0.5,
+               "alpha_low": 0.4, "alpha_high": 0.6}
+        )  # fmt: skip
+        rows["critical_difference"] += [
+            {**name, "method": method, "place": float(place), "place_low": place - 0.3, "place_high": place + 0.3,
+             "bars": "1" if place <= 2 else ""}
+            for method, place in sorted(places.items(), key=lambda pair: pair[1])
+        ]  # fmt: skip
+        for factor, point, found in (
+            ("base", "", places),
+            ("fill", "zero", {method: last + 1 - place for method, place in places.items()}),
+        ):
+            rows["rank_stability"] += [
+                {**name, "factor": factor, "point": point, "method": method, "value": 0.0, "place": float(place)}
+                for method, place in found.items()
+            ]
+        rows["rank_stability_summary"].append(
+            {
+                **name,
+                "factor": "fill",
+                "points": 1,
+                "methods": last,
+                "kendall_w": 0.0,
+                "tau_mean": -1.0,
+                "tau_min": -1.0,
+            }
+        )
+    for one, two in combinations(ranks, 2):
+        shared = sorted(set(ranks[one]) & set(ranks[two]))
+        tau = kendalltau([ranks[one][m] for m in shared], [ranks[two][m] for m in shared]).statistic
+        rows["metric_agreement"].append(
+            {"first_metric": one[0], "first_setting": one[1], "second_metric": two[0], "second_setting": two[1],
+             "methods": len(shared), "kendall_tau_b": None if np.isnan(tau) else float(tau), "images": 16,
+             "spearman_images": None}
+        )  # fmt: skip
+    return rows
 
 
 def main() -> None:

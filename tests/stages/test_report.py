@@ -113,8 +113,8 @@ def test_large_colour_images_stay_small_on_the_page(store: Store):
     methods |= {f"another_{name}": name for name in real[:4]}
     recipe = Recipe(methods=methods, size_px=224, channels=3, gallery_images=8, repeats=1)
     artifact = run_report(store, make(store, recipe))
-    # 15 methods of pure noise, the worst case for pictures.
-    assert artifact.file("index.html").stat().st_size < 6e6
+    # 15 methods of pure noise, the worst case for pictures; 0.5 MB are figures of how far to trust the ranking.
+    assert artifact.file("index.html").stat().st_size < 6.5e6
 
 
 def test_failures_are_rows(store: Store):

@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from roarline.evaluation.presence import rows_by_presence
+
 Level = Literal["ordinal", "interval"]
 
 
@@ -114,16 +116,15 @@ def spearman(values_MT: np.ndarray) -> np.ndarray:
     """
     columns = values_MT.shape[1]
     found = np.full((columns, columns), np.nan)
-    patterns, pattern = np.unique(~np.isnan(values_MT), axis=1, return_inverse=True)
-    groups = [np.flatnonzero(pattern.ravel() == index) for index in range(patterns.shape[1])]
-    for one in range(len(groups)):
-        for two in range(one, len(groups)):
-            rows = patterns[:, one] & patterns[:, two]
+    groups = rows_by_presence(~np.isnan(values_MT.T))
+    for index, (there, one) in enumerate(groups):
+        for also_there, two in groups[index:]:
+            rows = there & also_there
             if rows.sum() < 3:
                 continue
-            left, right = (_standard_ranks(values_MT[np.ix_(rows, group)]) for group in (groups[one], groups[two]))
-            found[np.ix_(groups[one], groups[two])] = np.clip(left.T @ right, -1, 1)
-            found[np.ix_(groups[two], groups[one])] = found[np.ix_(groups[one], groups[two])].T
+            left, right = (_standard_ranks(values_MT[np.ix_(rows, group)]) for group in (one, two))
+            found[np.ix_(one, two)] = np.clip(left.T @ right, -1, 1)
+            found[np.ix_(two, one)] = found[np.ix_(one, two)].T
     return found
 
 

@@ -15,7 +15,7 @@ from scipy import stats
 from roarline.evaluation import agreement
 from roarline.evaluation.critical_difference import bars, friedman, nemenyi_distance, places_by_image
 from roarline.evaluation.paired_tests import MeanTests, all_pairs, compare_draws, compare_pairs, holm
-from roarline.evaluation.statistics import bootstrap_means, percentile_interval, resample_counts
+from roarline.evaluation.statistics import percentile_interval, resample_counts
 
 SIGNED_RANK = "signed-rank"
 MEAN = "mean difference"
@@ -138,13 +138,17 @@ def compare_methods(scored: Scored, *, confidence: float, resamples: int, seed: 
     common_NK = images_NK[:, kept]
     common_NK = common_NK[~np.isnan(common_NK).any(axis=1)]
     left_out = tuple(method for index, method in enumerate(scored.methods) if index not in kept)
-    reliability = _reliability(scored, common_NK, left_out, confidence, resamples, seed)
+    resampled = _resampled(common_NK, scored, resamples, seed)
+    reliability = _reliability(scored, common_NK, left_out, resampled, confidence)
     if scored.test == MEAN:
         places = _places_of_scores(scored, apart_KK, confidence)
     else:
-        places = _places_over_images(
-            scored, kept, common_NK, apart_KK, reliability.friedman, confidence, resamples, seed
-        )
+        apart = apart_KK[np.ix_(kept, kept)]
+        omnibus = reliability.friedman
+        if omnibus is not None and omnibus[1] >= 1 - confidence:
+            apart = np.zeros_like(apart)  # one bar for all
+        methods = [scored.methods[index] for index in kept]
+        places = _places_over_images(scored, methods, common_NK, apart, resampled, confidence)
     return Comparison(scored.metric, scored.setting, pairs, places, reliability)
 
 
@@ -209,28 +213,41 @@ def _pair_rows(scored: Scored, tests: MeanTests, level: float) -> tuple[list[Pai
     return rows, apart_KK
 
 
+@dataclass(frozen=True)
+class _Resampled:
+    """Of B resamples of the images: float64 [B, K] mean places, and a tensor [B] of alphas."""
+
+    places_BK: torch.Tensor
+    alphas_B: torch.Tensor
+
+
+def _resampled(common_NK: np.ndarray, scored: Scored, resamples: int, seed: int) -> _Resampled | None:
+    """None for fewer than two images or methods."""
+    if min(common_NK.shape) < 2:
+        return None
+    places = places_by_image(common_NK, higher_is_better=bool(scored.higher_is_better))
+    batches = [counts.numpy() for counts in resample_counts(len(places), resamples, seed)]
+    means = np.concatenate([counts @ places for counts in batches]) / len(places)
+    alphas = np.concatenate([agreement.krippendorff_alpha(places, "ordinal", counts) for counts in batches])
+    return _Resampled(torch.from_numpy(means), torch.from_numpy(alphas))
+
+
 def _places_over_images(
     scored: Scored,
-    kept: np.ndarray,
+    methods: Sequence[str],
     common_NK: np.ndarray,
     apart_KK: np.ndarray,
-    omnibus: tuple[float, float] | None,
+    resampled: _Resampled | None,
     confidence: float,
-    resamples: int,
-    seed: int,
 ) -> list[MethodPlace]:
-    """Mean places over the images that all kept methods share; one bar for all where Friedman's test doesn't reject."""
-    if len(kept) < 2 or not len(common_NK):
+    """Mean places over the images that all these methods share."""
+    if len(methods) < 2 or not len(common_NK):
         return []
     places = places_by_image(common_NK, higher_is_better=bool(scored.higher_is_better))
-    draws = bootstrap_means(torch.from_numpy(places), torch.arange(len(places)), resamples, seed)
-    apart = apart_KK[np.ix_(kept, kept)]
-    if omnibus is not None and omnibus[1] >= 1 - confidence:
-        apart = np.zeros_like(apart)
-    intervals = [
-        percentile_interval(draws[:, index], confidence) if len(places) > 1 else None for index in range(len(kept))
-    ]
-    return _in_order([scored.methods[index] for index in kept], places.mean(axis=0), intervals, apart)
+    intervals: Sequence[tuple[float, float] | None] = [None] * len(methods)
+    if resampled is not None:
+        intervals = [percentile_interval(draws, confidence) for draws in resampled.places_BK.T]
+    return _in_order(methods, places.mean(axis=0), intervals, apart_KK)
 
 
 def _places_of_scores(scored: Scored, apart_KK: np.ndarray, confidence: float) -> list[MethodPlace]:
@@ -263,20 +280,18 @@ def _in_order(
 
 
 def _reliability(
-    scored: Scored, common_NK: np.ndarray, left_out: tuple[str, ...], confidence: float, resamples: int, seed: int
+    scored: Scored,
+    common_NK: np.ndarray,
+    left_out: tuple[str, ...],
+    resampled: _Resampled | None,
+    confidence: float,
 ) -> Reliability:
     images, methods = common_NK.shape
-    if images < 2 or methods < 2:
+    if resampled is None:
         return Reliability(scored.test, methods, images, left_out)
     places = places_by_image(common_NK, higher_is_better=bool(scored.higher_is_better))
     alpha = _known(float(agreement.krippendorff_alpha(places, "ordinal")[0]))
-    low = high = None
-    if alpha is not None:
-        weights = resample_counts(images, resamples, seed)
-        drawn = torch.from_numpy(
-            np.concatenate([agreement.krippendorff_alpha(places, "ordinal", part.numpy()) for part in weights])
-        )
-        low, high = percentile_interval(drawn, confidence) or (None, None)
+    low, high = (percentile_interval(resampled.alphas_B, confidence) if alpha is not None else None) or (None, None)
     correlations = agreement.spearman(common_NK)[np.triu_indices(methods, k=1)]
     known = correlations[~np.isnan(correlations)]
     by_image = scored.test == SIGNED_RANK  # tests over images alone would miss what other repeats change

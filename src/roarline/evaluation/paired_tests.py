@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from roarline.evaluation.presence import rows_by_presence
+
 _BATCH_NUMBERS = 2**23
 _EXACT_IMAGES = 50
 
@@ -117,10 +119,7 @@ def signed_rank(differences_PN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Source: Wilcoxon 1945; Pratt 1959, JASA 54; scipy.stats.wilcoxon.
     """
     p, direction = np.full((2, len(differences_PN)), np.nan)
-    present = ~np.isnan(differences_PN)
-    patterns, pattern = np.unique(present, axis=0, return_inverse=True)
-    for index, kept in enumerate(patterns):
-        rows = np.flatnonzero(pattern.ravel() == index)
+    for kept, rows in rows_by_presence(~np.isnan(differences_PN)):
         if kept.any():
             p[rows], direction[rows] = _signed_rank(differences_PN[rows][:, kept])
     return p, direction

@@ -84,19 +84,10 @@ def stability(
     rows = {factor: [row for row, point in enumerate(every) if point.factor == factor] for factor in factors}
     if len(factors) > 1:
         rows[EVERY] = list(range(1, len(every)))
-    return placed, [
-        Stability(
-            factor,
-            len(chosen),
-            len(methods),
-            kendall_w(places_TK[[0, *chosen]]),
-            _known(np.mean, tau_T[chosen]),
-            _known(np.min, tau_T[chosen]),
-        )
-        for factor, chosen in rows.items()
-    ]
+    return placed, [_agreed(factor, places_TK[[0, *chosen]], tau_T[chosen]) for factor, chosen in rows.items()]
 
 
-def _known(function: object, values: np.ndarray) -> float | None:
-    found = values[~np.isnan(values)]
-    return float(function(found)) if len(found) else None  # type: ignore[operator]
+def _agreed(factor: str, places_TK: np.ndarray, tau_T: np.ndarray) -> Stability:
+    known = tau_T[~np.isnan(tau_T)]
+    mean, least = (float(known.mean()), float(known.min())) if len(known) else (None, None)
+    return Stability(factor, len(tau_T), places_TK.shape[1], kendall_w(places_TK), mean, least)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from roarline.artifacts.comparison_tables import COMPARISON_TABLES
 from roarline.artifacts.files import atomic_path, read_json, write_json
 from roarline.artifacts.store import Store
 from roarline.errors import ArtifactError
@@ -13,7 +14,9 @@ from roarline.execution.planned import Plan
 
 
 def write_view(plan: Plan, store: Store) -> Path:
-    """Bring ``experiment.json``, ``scores.csv`` and ``report/index.html`` up to date; unchanged files aren't touched.
+    """Bring ``experiment.json``, ``scores.csv``, ``statistics/`` and ``report/index.html`` up to date.
+
+    Unchanged files aren't touched.
 
     Returns:
         The folder.
@@ -34,6 +37,7 @@ def write_view(plan: Plan, store: Store) -> Path:
         write_json(path, view)
     for stage, name, target in (
         ("aggregate-scores", "scores.csv", "scores.csv"),
+        *(("aggregate-scores", f"{name}.csv", f"statistics/{name}.csv") for name in COMPARISON_TABLES),
         ("report", "index.html", "report/index.html"),
     ):
         for job in plan.of(stage):

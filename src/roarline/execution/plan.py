@@ -14,10 +14,10 @@ from roarline.config.experiment import Experiment, Method
 from roarline.config.load import parse_params
 from roarline.config.localization import MASKS_AS_THEY_ARE, OF_CLASSES, ON_GRIDS, EvaluateLocalization
 from roarline.config.models import MODELS
-from roarline.config.perturbation import EvaluatePerturbation
 from roarline.config.published_models import is_weights_path
 from roarline.errors import UserInputError
 from roarline.execution.plan_maps import add_maps, method_parameters, sign, splits
+from roarline.execution.plan_perturbation import Perturbation, add_perturbation
 from roarline.execution.plan_retraining import Cell, add_cells
 from roarline.execution.plan_sanity import add_sanity
 from roarline.execution.plan_surrogates import add_surrogates
@@ -62,18 +62,7 @@ def build_plan(experiment: Experiment) -> Plan:
         for method in experiment.methods
         for split in splits(experiment)
     }
-    scores: dict[str, Job] = {}
-    if experiment.evaluate_perturbation:
-        for method in experiment.methods:
-            settings = _perturbation_settings(experiment.evaluate_perturbation)
-            scores[method.name] = plan.add(
-                "evaluate-perturbation",
-                f"evaluate-perturbation {method.name}",
-                {**settings, "sign": sign(method), "seed": experiment.seed},
-                {"dataset": dataset, "classifier": classifier, "maps": maps[method.name, "test"]},
-                local={"root": experiment.data.root},
-                cost=2.0,
-            )
+    perturbation = add_perturbation(plan, dataset, classifier, maps)
     localization: dict[str, Job] = {}
     if experiment.evaluate_localization:
         for method in experiment.methods:
@@ -83,7 +72,7 @@ def build_plan(experiment: Experiment) -> Plan:
         localization |= add_sanity(plan, experiment.evaluate_sanity, model, dataset, classifier, of_test)
     localization |= add_surrogates(plan, model, dataset, classifier, maps)
     cells = list(add_cells(plan, model, dataset, maps)) if experiment.evaluate_roar else []
-    _add_summary(plan, dataset, classifier, maps, scores, localization, cells)
+    _add_summary(plan, dataset, classifier, maps, perturbation, localization, cells)
     return plan
 
 
@@ -152,22 +141,6 @@ def _model_parameters(experiment: Experiment) -> tuple[dict[str, Any], dict[str,
     return parameters, local
 
 
-def _perturbation_settings(section: EvaluatePerturbation) -> dict[str, Any]:
-    """What of the section goes into the scores' key: of own metrics what changes values, in an order of their own."""
-    settings = {**section.model_dump(mode="json", exclude={"metrics"}), "metrics": section.table_metrics}
-    if section.own_metrics:
-        settings["own_metrics"] = [
-            {
-                "name": metric.name,
-                "metric": metric.component,
-                "params": metric.params,
-                **user_parameters(locate(metric.component, "roarline.metrics")),
-            }
-            for metric in sorted(section.own_metrics, key=lambda metric: metric.name)
-        ]
-    return settings
-
-
 def _add_localization(plan: Plan, method: Method, dataset: Job, classifier: Job, maps: Job) -> dict[str, Job]:
     """Role to job: one that scores maps, and one that makes and scores maps of grids, as far as metrics ask."""
     section = plan.experiment.evaluate_localization or EvaluateLocalization()
@@ -220,7 +193,7 @@ def _add_summary(
     dataset: Job,
     classifier: Job,
     maps: Mapping[tuple[str, str], Job],
-    scores: Mapping[str, Job],
+    planned: Perturbation,
     localization: Mapping[str, Job],
     cells: list[Cell],
 ) -> None:
@@ -234,8 +207,8 @@ def _add_summary(
         }
         for m in experiment.methods
     ]
-    score_inputs = {f"scores:{name}": job for name, job in scores.items()}
-    score_inputs |= localization
+    score_inputs = {role: job for role, job in planned.jobs.items() if role.startswith("scores:")} | localization
+    swept_inputs = {role: job for role, job in planned.jobs.items() if role.startswith("sweep:")}
     cell_inputs = {f"cell:{index}": cell.job for index, cell in enumerate(cells)}
     places = {f"cell:{index}": cell.place for index, cell in enumerate(cells)}
     shared = {
@@ -256,8 +229,8 @@ def _add_summary(
     summary = plan.add(
         "aggregate-scores",
         "aggregate-scores",
-        {**shared, **as_json(experiment.aggregate_scores)},
-        {**score_inputs, **cell_inputs},
+        {**shared, **({"sweep": planned.sweep} if planned.sweep else {}), **as_json(experiment.aggregate_scores)},
+        {**score_inputs, **swept_inputs, **cell_inputs},
     )
     plan.add(
         "report",

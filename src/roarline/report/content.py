@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from roarline.report.comparisons import Comparisons
 from roarline.report.gallery import Item
 from roarline.report.leaderboard import Leaderboard
 from roarline.report.panels import Panel
@@ -62,6 +63,7 @@ class Content:
         settings: (name, value) pairs in words: what the experiment asked for.
         leaderboard: What was measured with the classifier; ``localization``: against ground truth, and of maps alone.
         retraining: Mode (``roar``, ``kar``, ``recursive_roar``) to its panels: accuracy, leakage.
+        comparisons: How far the ranking can be trusted; ``words``: what its pictures' words mean.
         removed_fraction: Share of pixels removed in the gallery's masked images.
     """
 
@@ -83,6 +85,8 @@ class Content:
     classifier: ClassifierFacts
     failures: tuple[Failure, ...]
     scores: tuple[Score, ...]
+    comparisons: Comparisons = field(default_factory=Comparisons)
+    words: tuple[tuple[str, str], ...] = ()
     sanity: Sanity = field(default_factory=Sanity)
 
     @property

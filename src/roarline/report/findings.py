@@ -9,6 +9,7 @@ from statistics import mean, median
 
 from scipy.stats import kendalltau
 
+from roarline.report.comparisons import Comparisons
 from roarline.report.scores import Method, Score, Scores, Verdict
 
 RANDOM_COMPONENT = "random"
@@ -24,6 +25,7 @@ class Facts:
         repeats: Retrainings a cell, 0 without ROAR.
         confidence: Of the intervals, e.g. 0.95.
         own_metrics: Name of each metric of the user's own to its dotted path.
+        comparisons: How far the ranking can be trusted.
     """
 
     dataset: str
@@ -38,6 +40,7 @@ class Facts:
     repeats: int
     confidence: float
     own_metrics: Mapping[str, str] = field(default_factory=dict)
+    comparisons: Comparisons = field(default_factory=Comparisons)
 
     @property
     def random(self) -> str | None:

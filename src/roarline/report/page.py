@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from roarline.report import formatting
 from roarline.report.content import Content
-from roarline.report.palette import css_gradient
+from roarline.report.palette import css_gradient, diverging_colour
 from roarline.report.pictures import data_uri, thumbnail_uri
 from roarline.report.provenance import Provenance
 from roarline.report.sanity import SIMILARITIES
@@ -50,8 +50,10 @@ def render(content: Content, provenance: Provenance, figures: Mapping[str, bytes
         "score_text": formatting.score_text,
         "interval_text": formatting.interval_text,
         "difference_text": formatting.difference_text,
-        "sanity_measure": SIMILARITIES.__getitem__,
         "gradient": css_gradient,
+        "diverging": diverging_colour,
+        "plain": formatting.plain,
+        "sanity_measure": SIMILARITIES.__getitem__,
     }
     return environment.get_template("page.html.j2").render(
         content=content,

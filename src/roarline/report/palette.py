@@ -71,3 +71,11 @@ def css_gradient(*, signed: bool) -> str:
     """The colour table as a CSS ``linear-gradient`` from left to right, for a legend."""
     stops = colour_table(signed=signed)[:: (LEVELS - 1) // 16]
     return "linear-gradient(to right," + ",".join("#" + bytes(stop).hex() for stop in stops) + ")"
+
+
+def diverging_colour(value: float) -> tuple[str, str]:
+    """The colour of a value in [-1, 1], red (−1) over white (0) to blue (1), and that of words upon it."""
+    table = colour_table(signed=True)[::-1]
+    red, green, blue = (int(part) for part in table[round((value + 1) / 2 * (LEVELS - 1))])
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
+    return f"#{red:02x}{green:02x}{blue:02x}", "#ffffff" if dark else "#1f2328"

@@ -16,25 +16,25 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from roarline.report.palette import LineStyle
 from roarline.report.panels import Line, Panel
 
-_WIDTH_IN, _AXES_HEIGHT_IN, _LEGEND_ROW_IN = 5.4, 3.25, 0.215
+WIDTH_IN, _AXES_HEIGHT_IN, _LEGEND_ROW_IN = 5.4, 3.25, 0.215
 _TOP_IN, _BOTTOM_IN, _LEFT_IN, _RIGHT_IN = 0.38, 0.5, 0.68, 0.12
-_INK, _SOFT = "#1f2328", "#6b7280"
+INK, SOFT = "#1f2328", "#6b7280"
 _STYLE = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10.0,
-    "axes.edgecolor": _SOFT,
-    "axes.labelcolor": _INK,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
     "axes.titlesize": 11.0,
     "axes.titleweight": "bold",
-    "axes.titlecolor": _INK,
+    "axes.titlecolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#e5e7eb",
     "grid.linewidth": 0.7,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "lines.linewidth": 1.8,
     "lines.markersize": 5.0,
     "legend.frameon": False,
@@ -58,12 +58,12 @@ def draw(panels: Sequence[Panel], styles: Mapping[str, LineStyle]) -> dict[str, 
     Returns:
         Name of the panel to SVG.
     """
-    with _style():
+    with figure_style():
         return {panel.name: _draw_one(panel, styles, _y_range(panel, panels)) for panel in panels}
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """matplotlib's own defaults and ours, whatever the user's matplotlibrc says."""
     # The backend is not touched: naming it would make matplotlib import one that shows windows.
     defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if "backend" not in name}
@@ -77,12 +77,12 @@ def _draw_one(panel: Panel, styles: Mapping[str, LineStyle], y_range: tuple[floa
     columns = 2 if max(map(len, names)) > 18 else 3
     legend_in = _LEGEND_ROW_IN * -(-len(names) // columns) + 0.08 + _TICK_LETTER_IN * _longest(panel.x_ticks)
     height_in = _TOP_IN + _AXES_HEIGHT_IN + _BOTTOM_IN + legend_in
-    figure = Figure(figsize=(_WIDTH_IN, height_in), facecolor="white")
+    figure = Figure(figsize=(WIDTH_IN, height_in), facecolor="white")
     axes = figure.add_axes(
         (
-            _LEFT_IN / _WIDTH_IN,
+            _LEFT_IN / WIDTH_IN,
             (_BOTTOM_IN + legend_in) / height_in,
-            1 - (_LEFT_IN + _RIGHT_IN) / _WIDTH_IN,
+            1 - (_LEFT_IN + _RIGHT_IN) / WIDTH_IN,
             _AXES_HEIGHT_IN / height_in,
         )
     )
@@ -91,6 +91,11 @@ def _draw_one(panel: Panel, styles: Mapping[str, LineStyle], y_range: tuple[floa
         _add_line(axes, line, styles[line.name], len(panel.lines) - index)
     _set_axes(axes, panel, y_range)
     figure.legend(loc="lower center", ncols=columns, handlelength=3.2, columnspacing=1.4, borderaxespad=0.2)
+    return as_svg(figure)
+
+
+def as_svg(figure: Figure) -> bytes:
+    """The figure as one SVG file; equal figures give equal bytes."""
     buffer = io.BytesIO()
     FigureCanvasSVG(figure)
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -116,8 +121,8 @@ def _add_line(axes: Axes, line: Line, style: LineStyle, order: int) -> None:
 def _add_levels(axes: Axes, panel: Panel) -> None:
     for level, dashes in zip(panel.levels, _LEVEL_DASHES, strict=False):
         if level.low is not None and level.high is not None:
-            axes.axhspan(level.low, level.high, color=_SOFT, alpha=0.12, linewidth=0, zorder=1)
-        axes.axhline(level.value, color=_SOFT, linestyle=dashes, linewidth=1.2, label=level.label, zorder=1.5)
+            axes.axhspan(level.low, level.high, color=SOFT, alpha=0.12, linewidth=0, zorder=1)
+        axes.axhline(level.value, color=SOFT, linestyle=dashes, linewidth=1.2, label=level.label, zorder=1.5)
 
 
 def _set_axes(axes: Axes, panel: Panel, y_range: tuple[float, float] | None) -> None:

@@ -8,6 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from roarline.report.comparison_text import (
+    agreement_sentences,
+    alpha_sentences,
+    rank_sentences,
+    stability_sentences,
+)
 from roarline.report.findings import (
     Facts,
     agreement,
@@ -86,8 +92,9 @@ def passages(facts: Facts) -> list[Passage]:
         Passage("A good curve without retraining, and with it", tuple(_conflict(facts))),
         Passage("What the masks give away", tuple(_leakage(facts))),
         Passage("What needs no look into the classifier", tuple(_baselines(facts))),
-        Passage("Do the tests agree?", tuple(_agreement(facts))),
+        Passage("Do the tests agree?", (*_agreement(facts), *agreement_sentences(facts.comparisons.agreement))),
         _certainty_passage(facts),
+        Passage("Who leads, and would other images say so?", tuple(_steadiness(facts))),
         Passage("What each test can and can't say", tuple(limits(facts))),
     ]
     return [passage for passage in parts if passage.paragraphs or passage.items]
@@ -285,6 +292,13 @@ def _agreement(facts: Facts) -> Iterator[str]:
         f"ROAR and {metric_title(other)} {words} on the order of the {count} methods, baselines included: Kendall's τ "
         f"is {plain(tau, 2)} (1: the same order, 0: unrelated, −1: reversed)."
     )
+
+
+def _steadiness(facts: Facts) -> Iterator[str]:
+    found = facts.comparisons
+    yield from rank_sentences(found.ranks)
+    yield from alpha_sentences(found.alphas)
+    yield from stability_sentences(found.stability)
 
 
 def _certainty_passage(facts: Facts) -> Passage:

@@ -28,7 +28,7 @@ STAGES: dict[str, StageSpec] = {
     "evaluate-perturbation": StageSpec(
         1,
         "roarline.stages.evaluate_perturbation:run",
-        "MoRF, LeRF, SRG, insertion and deletion without retraining",
+        "MoRF, LeRF, insertion, deletion, ROAD, IROF, patches; probes; without retraining",
     ),
     "evaluate-localization": StageSpec(
         1,
@@ -45,5 +45,5 @@ STAGES: dict[str, StageSpec] = {
         "roarline.stages.aggregate_scores:run",
         "Scores with intervals, differences to random, ranks; tests, agreement, stability",
     ),
-    "report": StageSpec(2, "roarline.stages.report:run", "One self-contained page with plots and heat maps"),
+    "report": StageSpec(3, "roarline.stages.report:run", "One self-contained page with plots and heat maps"),
 }

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from roarline.artifacts.classifier import CARD_FILE, CURVE_FILE, ClassifierCard
+from roarline.artifacts.comparison_tables import read_comparisons
 from roarline.artifacts.curves import CURVES_FILE, read_curves
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.files import atomic_path, write_json
@@ -20,12 +21,16 @@ from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.store import Artifact, Writer
 from roarline.artifacts.tables import SCORES_FILE, read_csv, read_parquet
 from roarline.config.component import MetricComponent
+from roarline.config.fills import fill_name
 from roarline.config.metrics import with_own_metrics
 from roarline.config.sanity_metrics import SANITY_METRICS
 from roarline.data.loading import ImageReader, normalise
 from roarline.imaging.fills import Fill, fill_image
 from roarline.report import gallery, page, plots, text
 from roarline.report.bands import mean_line
+from roarline.report.comparison_plots import draw_comparisons
+from roarline.report.comparison_text import words
+from roarline.report.comparisons import comparisons_from_tables
 from roarline.report.content import ClassifierFacts, Content, Failure, as_json
 from roarline.report.findings import RANDOM_COMPONENT, Facts
 from roarline.report.formatting import percent, quantity
@@ -34,6 +39,7 @@ from roarline.report.palette import line_styles
 from roarline.report.panels import (
     CURVE_METRICS,
     MODES,
+    PATCH_CURVES,
     Level,
     Line,
     deviation_panels,
@@ -71,7 +77,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     # The random baseline comes first of the baselines, so that it looks the same on every page.
     random_first = sorted(methods, key=lambda method: method.component != RANDOM_COMPONENT)
     styles = line_styles([(method.name, method.baseline) for method in random_first]) | line_styles(_TRAINING_LINES)
-    figures = plots.draw(content.panels, styles)
+    figures = plots.draw(content.panels, styles) | draw_comparisons(content.comparisons)
     provenance = collect(
         _manifests(inputs.values()),
         {name: (inputs[f"maps:{name}"].manifest, count) for name, count in counts.items()},
@@ -94,6 +100,7 @@ def _content(
     own_metrics = parameters.get("own_metrics", [])
     metrics = with_own_metrics(own_metrics)
     scores = scores_from_columns(read_parquet(inputs["summary"].file(SCORES_FILE)))
+    comparisons = comparisons_from_tables(read_comparisons(inputs["summary"]), scores, methods)
     card = ClassifierCard.read(inputs["classifier"].file(CARD_FILE))
     curve = _training_curve(inputs["classifier"])
     roar, perturbation = parameters["evaluate_roar"], parameters["evaluate_perturbation"]
@@ -110,6 +117,7 @@ def _content(
         repeats=roar["repeats"] if roar else 0,
         confidence=parameters["confidence"],
         own_metrics={metric["name"]: metric["metric"] for metric in own_metrics},
+        comparisons=comparisons,
     )
     fraction, fill = _gallery_removal(parameters)
     chance = Level(f"{facts.guessing} ({percent(facts.chance)})", facts.chance)
@@ -134,10 +142,12 @@ def _content(
         training=tuple(training_panels(curve, card.best_epoch)),
         gallery=tuple(_gallery(job, context, methods, dataset, maps, card, fraction, fill)),
         removed_fraction=fraction,
-        fill=fill,
+        fill=fill_name(fill),
         classifier=_classifier_facts(card, curve),
         failures=tuple(_failures(inputs, methods, scores)),
         scores=scores.rows,
+        comparisons=comparisons,
+        words=tuple(words(comparisons)),
         sanity=sanity_section(parameters.get("evaluate_sanity"), inputs, methods, scores),
     )
 
@@ -160,10 +170,10 @@ def _settings(parameters: Mapping[str, Any], facts: Facts) -> Iterator[tuple[str
     yield "Methods", f"{len(facts.real)} and {quantity(len(facts.methods) - len(facts.real), 'baseline')}"
     if roar := parameters["evaluate_roar"]:
         yield "Removed and retrained at", ", ".join(f"{100 * value:g}" for value in roar["fractions"]) + " %"
-        yield "Retrainings a cell", f"{roar['repeats']}, fill {roar['fill']}"
+        yield "Retrainings a cell", f"{roar['repeats']}, fill {fill_name(roar['fill'])}"
     if perturbation := parameters["evaluate_perturbation"]:
         steps = len(perturbation["fractions"])
-        yield "MoRF and LeRF", f"{steps} fractions, {perturbation['score']}, fill {perturbation['fill']}"
+        yield "MoRF and LeRF", f"{steps} fractions, {perturbation['score']}, fill {fill_name(perturbation['fill'])}"
     if localization := parameters.get("evaluate_localization"):
         yield "Pointing tolerance", f"{localization['tolerance_px']:g} px"
     yield "Intervals", f"{100 * facts.confidence:g} %, bootstrap"
@@ -219,18 +229,22 @@ def _mean_curves(job: Job, inputs: Mapping[str, Artifact], methods: list[Method]
         curves = read_curves(artifact.file(CURVES_FILE))
         for metric, (fractions, values) in curves.by_metric.items():
             line = mean_line(method.name, fractions, values, curves.sample_ids, job.parameters["confidence"])
-            if line is not None and metric in lines:
-                lines[metric].append(line)
+            if line is not None and (metric in lines or metric.startswith(PATCH_CURVES)):
+                lines.setdefault(metric, []).append(line)
     return lines
 
 
 def _gallery_removal(parameters: Mapping[str, Any]) -> tuple[float, Fill]:
-    """What the masked images of the gallery show: the evaluated fraction that is nearest to 30 %, and its fill."""
+    """What the masked images of the gallery show: the evaluated fraction that is nearest to 30 %, and its fill.
+
+    Fills that would hide what was removed, or that differ from row to row, are shown as the mean colour.
+    """
     section = parameters["evaluate_roar"] or parameters["evaluate_perturbation"]
     if section is None:
         return _GALLERY_FRACTION, "mean"
+    fill = "mean" if section["fill"] in ("noisy_linear", "uniform_noise") else section["fill"]
     fractions = [value for value in section["fractions"] if 0 < value < 1] or [_GALLERY_FRACTION]
-    return min(fractions, key=lambda value: abs(value - _GALLERY_FRACTION)), section["fill"]
+    return min(fractions, key=lambda value: abs(value - _GALLERY_FRACTION)), fill
 
 
 def _gallery(
