@@ -40,7 +40,7 @@ def test_sums_of_uneven_patches_add_up_to_the_whole():
 
 def test_random_pixels_are_never_more_than_asked_and_uniform_in_number_and_place():
     rows, most = 6000, 0.25
-    gone = random_pixels(rows, 4, 5, most, torch.Generator().manual_seed(3))
+    gone = random_pixels(rows, 4, 5, most, torch.Generator().manual_seed(3)).masks(torch.arange(rows))
     counts = gone.flatten(1).sum(1)
     assert int(counts.max()) == 5  # 0.25 · 20
     # 6 equally likely counts: 1,000 each, standard deviation sqrt(6000 · 1/6 · 5/6) = 29; five of them are 145
@@ -49,14 +49,15 @@ def test_random_pixels_are_never_more_than_asked_and_uniform_in_number_and_place
 
 def test_random_pixels_lie_anywhere_over_many_batches():
     seeds = range(400)
-    gone = torch.cat([random_pixels(8, 4, 5, 0.5, torch.Generator().manual_seed(seed)) for seed in seeds])
+    batches = [random_pixels(8, 4, 5, 0.5, torch.Generator().manual_seed(seed)) for seed in seeds]
+    gone = torch.cat([gaps.masks(torch.arange(8)) for gaps in batches])
     # a pixel goes with probability mean(0 … 10) / 20 = 1/4. Rows of a batch share an order, which can't make 400
     # batches less certain than 400 rows: standard deviation at most sqrt(3/16 / 400) = 0.022
     assert (gone.float().mean(0) - 0.25).abs().max() < 5 * 0.022
 
 
 def test_a_random_patch_is_one_of_the_grid_or_nothing():
-    gone = random_patch(4000, 6, 6, 3, 0.5, torch.Generator().manual_seed(0))
+    gone = random_patch(4000, 6, 6, 3, 0.5, torch.Generator().manual_seed(0)).masks(torch.arange(4000))
     index = patch_index(6, 6, 3)
     counts = gone.flatten(1).sum(1)
     assert counts.unique().tolist() == [0, 4]
@@ -64,4 +65,13 @@ def test_a_random_patch_is_one_of_the_grid_or_nothing():
     chosen = [index[row].unique().tolist() for row in gone[counts > 0]]
     assert all(len(patches) == 1 for patches in chosen)
     assert {patches[0] for patches in chosen} == set(range(9))
-    assert not random_patch(50, 6, 6, 3, 0.0, torch.Generator()).any()
+    assert not random_patch(50, 6, 6, 3, 0.0, torch.Generator()).masks(torch.arange(50)).any()
+
+
+def test_an_image_has_the_same_gaps_in_whatever_batch():
+    for gaps in (
+        random_pixels(9, 4, 5, 0.5, torch.Generator().manual_seed(0)),
+        random_patch(9, 4, 5, 2, 0.5, torch.Generator().manual_seed(0)),
+    ):
+        every = gaps.masks(torch.arange(9))
+        assert torch.equal(gaps.masks(torch.tensor([7, 2])), every[[7, 2]])

@@ -73,15 +73,18 @@ def test_fine_tuning_begins_where_the_classifier_ended_and_keeps_its_normalisati
 
 
 @pytest.mark.parametrize("alteration", [PIXELS, PATCHES])
-def test_training_images_lose_something_else_in_each_epoch_and_all_others_nothing(toy, alteration):
+def test_training_images_lose_something_else_in_each_epoch_validation_the_same_and_test_nothing(toy, alteration):
     model = {**MODEL, "weights": None}
     before = toy.run(toy.classifier(model=model, training={**TRAINING, "epochs": 1}))
     whole = {image.numpy().tobytes() for images in SEEN.trained_on for image in images}
-    tested = SEEN.evaluated_on[-1]
+    validated, tested = SEEN.evaluated_on[-2:]
     SEEN.clear()
     toy.run(fine_tuning(toy, before, model=MODEL, alteration=alteration, training={**TRAINING, "epochs": 2}))
     epochs = torch.cat(SEEN.trained_on).chunk(2)
     assert torch.equal(SEEN.evaluated_on[-1], tested)
+    first_look, second_look, _ = SEEN.evaluated_on
+    assert torch.equal(first_look, second_look)
+    assert not torch.equal(first_look, validated)
     untouched = [sum(image.numpy().tobytes() in whole for image in epoch) for epoch in epochs]
     if alteration["kind"] == "patch":  # half of 60; 5 standard deviations are 19
         assert all(11 < count < 49 for count in untouched)

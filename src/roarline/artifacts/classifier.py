@@ -35,7 +35,7 @@ class ClassifierCard(BaseModel):
         input_size: [H, W] of network inputs in px, or None where images differ in size.
         best_epoch: The epoch whose weights these are, from 1; None where weights were loaded.
         accuracies: In [0, 1]; for multi-label data the share of right (image, class) decisions, logit > 0. None where
-            the split has no images.
+            the split has no images. A fine-tuned copy was validated on images with gaps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

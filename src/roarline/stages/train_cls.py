@@ -22,7 +22,7 @@ from roarline.models.build import build
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
 from roarline.stages.classifier_files import write_classifier
-from roarline.stages.fine_tuning import alteration
+from roarline.stages.fine_tuning import Alteration, fill_colour
 from roarline.stages.job import Context, Job
 from roarline.stages.splits import Normalization, normalization_of, split_images
 from roarline.training.batches import Split
@@ -45,10 +45,11 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     settings = TrainCls.model_validate(training) if training is not None else None
     path = inputs["dataset"].file(DATASET_FILE)
     with DatasetFile(path) as dataset, ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader:
-        alter: AlterBatch | None = None
+        alteration: Alteration | None = None
         if "classifier" in inputs:
             model, normalization = _trained_before(inputs["classifier"], dataset)
-            alter = alteration(job.parameters["alteration"], dataset, normalization)
+            colour = fill_colour(dataset, normalization.mean)
+            alteration = Alteration(job.parameters["alteration"], normalization, colour)
         else:
             normalization = normalization_of(job.parameters["normalization"], dataset)
             model = _build(job, dataset, replace_head=settings is not None)
@@ -58,6 +59,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             if not len(dataset.rows(split)):
                 return None
             found = split_images(dataset, reader, split, normalization, context.device)
+            if alteration and split == "validation":  # the best epoch is the one that knows gaps best
+                return found.altered(alteration.of_split(len(found), _seed(job, "gaps of validation images")))
             return (found.with_shuffled_labels(job.parameters["seed"]) if shuffled else found).altered()
 
         trained: Trained | None = None
@@ -65,6 +68,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             shuffled = job.parameters.get("shuffle_labels", False)
             # True labels of other images can't tell which epoch learned shuffled ones best: the last one counts.
             validation = None if shuffled else images("validation")
+            alter = alteration.of_batch if alteration else None
             trained = _train(
                 job, context, writer, model, settings, images("train", shuffled=shuffled), validation, alter
             )
@@ -83,6 +87,10 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             test_accuracy=_accuracy(model, images("test"), settings.precision if settings else "float32"),
         )
     write_curve(writer.out, [asdict(epoch) for epoch in trained.curve] if trained else [])
+
+
+def _seed(job: Job, purpose: str) -> int:
+    return derive_seed(job.parameters["seed"], "train-cls", purpose)
 
 
 def _trained_before(artifact: Artifact, dataset: DatasetFile) -> tuple[nn.Module, Normalization]:
@@ -109,7 +117,7 @@ def _build(job: Job, dataset: DatasetFile, *, replace_head: bool) -> nn.Module:
         input_size=dataset.image_size,
         weights=weights,
         weights_file=weights_file,
-        seed=derive_seed(job.parameters["seed"], "train-cls", "init"),
+        seed=_seed(job, "init"),
         replace_head=replace_head,
     )
 
@@ -125,7 +133,7 @@ def _train(
         split,
         validation,
         settings,
-        seed=derive_seed(job.parameters["seed"], "train-cls", "fine-tuning" if alter else "batches"),
+        seed=_seed(job, "fine-tuning" if alter else "batches"),
         alter=alter,
         checkpoint=Checkpoint(writer.parts),
         progress=lambda done, total: context.progress(done, total, "steps"),
