@@ -106,9 +106,9 @@ class Reference:
         """The fill is the data set's mean, 0 in the network's space."""
         sums, drops = [], []
         for subset in range(subsets):
-            masks = draw_pixel_sets(self.draws("pixel sets", subset // 16), 16, sizes, SIDE, SIDE)
+            masks = draw_pixel_sets(self.draws("pixel sets", subset // 10), 10, sizes, SIDE, SIDE)
             place = sizes.index(int(fraction * SIDE * SIDE))
-            mask = masks.reshape(16, len(sizes), SIDE, SIDE)[subset % 16, place]
+            mask = masks.reshape(10, len(sizes), SIDE, SIDE)[subset % 10, place]
             sums.append(self.map[mask].sum().item())
             drops.append(self.score(self.image) - self.score(self.image.masked_fill(mask, 0.0)))
         return float(np.corrcoef(sums, drops)[0, 1])
@@ -116,12 +116,12 @@ class Reference:
     def infidelity(self, kind: str, samples: int) -> float:
         relevance, drops = [], []
         for sample in range(samples):
-            generator = self.draws(f"infidelity {kind}", sample // 16)
+            generator = self.draws(f"infidelity {kind}", sample // 10)
             square = kind == "square"
             weights = (
-                square_weights(generator, 16, SIDE, SIDE, [4, 8]) if square
-                else noise_weights(generator, 16, SIDE, SIDE, 0.2)
-            )[sample % 16]  # fmt: skip
+                square_weights(generator, 10, SIDE, SIDE, [4, 8]) if square
+                else noise_weights(generator, 10, SIDE, SIDE, 0.2)
+            )[sample % 10]  # fmt: skip
             relevance.append((weights * self.map).sum().item())
             drops.append(self.score(self.image) - self.score(self.image * (1 - weights)))
         x, y = np.array(relevance), np.array(drops)

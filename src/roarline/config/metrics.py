@@ -11,6 +11,7 @@ from typing import Any
 from roarline.config.component import MetricComponent, NoParams
 from roarline.config.localization_metrics import LOCALIZATION_METRICS
 from roarline.config.perturbation_metrics import PERTURBATION_METRICS
+from roarline.config.probe_metrics import PROBE_METRICS
 from roarline.config.retraining_metrics import RETRAINING_METRICS
 from roarline.config.sanity_metrics import SANITY_METRICS
 
@@ -18,6 +19,7 @@ _PERTURBATION = "evaluate-perturbation"
 
 METRICS: dict[str, MetricComponent] = {
     **PERTURBATION_METRICS,
+    **PROBE_METRICS,
     **RETRAINING_METRICS,
     **LOCALIZATION_METRICS,
     **SANITY_METRICS,

@@ -77,7 +77,9 @@ class InformationCurve(Section):
         min_length=1,
         description="of the pixels, most relevant first, that are sharp on a blurred image",
     )
-    compression: Literal["webp", "png"] = Field("webp", description="lossless; information is the size of the file")
+    compression: Literal["png", "webp"] = Field(
+        "png", description="lossless; information is the size of the file; webp, as published, takes far longer"
+    )
     least_probability: float = Field(
         0.0, ge=0, le=1, description="rows whose target has less on the whole image fail; the published code took 0.8"
     )

@@ -64,9 +64,9 @@ def area_under_information(
 
     Source: Kapishnikov et al. 2019, arXiv 1906.02825, section 5.1, in the form of the authors' code: values beyond the
         ends are cut off, points are joined by straight lines in order of their information.
-    Differs: the blurred image is a Gaussian blur instead of an interpolation between one pixel in a hundred; the mean
-        over rows is the area under the mean curve, where the paper draws the median curve for sic; the exact area under
-        the lines instead of a sum over 1,001 points.
+    Differs: files may be PNG; the blurred image is a Gaussian blur instead of an interpolation between one pixel in a
+        hundred; the mean over rows is the area under the mean curve, where the paper draws the median curve for sic;
+        the exact area under the lines instead of a sum over 1,001 points.
     """
     sizes, scores = sizes_BS.double(), scores_BS.double()
     information, performance = _scaled(sizes), _scaled(scores)

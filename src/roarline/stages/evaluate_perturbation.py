@@ -146,6 +146,7 @@ class Scoring:
             mixed=parameters["precision"] == "bfloat16",
             seed=parameters["seed"],
             threads=parameters["threads"],
+            timed=self.removal.watch.measure,
         )
 
     def score(self, pixels_BCHW: Tensor, maps: Tensor, targets_B: np.ndarray, sample_ids: Sequence[str]) -> RowValues:

@@ -6,6 +6,7 @@ Shapes: B rows, C channels, H × W px, D copies.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -34,6 +35,7 @@ class Network:
         mixed: bfloat16 in the network's passes.
         seed: The experiment's.
         threads: CPU threads for work outside of the network.
+        timed: From a name to a context whose seconds count under it: costly work outside of the network.
     """
 
     model: nn.Module
@@ -44,6 +46,7 @@ class Network:
     mixed: bool
     seed: int
     threads: int = 1
+    timed: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()
 
     def outputs(self, rows: MeasuredRows, copies: int, alter: Alter) -> CopyOutputs:
         """Pass altered copies of each row through the network, in full batches."""

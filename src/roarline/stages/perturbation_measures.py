@@ -25,7 +25,7 @@ from roarline.imaging.removal import remove, replace
 from roarline.stages.measured_rows import Column, Measure, MeasuredRows
 from roarline.stages.own_metrics import OwnMetric, find_metrics, measure
 
-_BLOCK = 16  # draws from one generator
+_BLOCK = 10  # draws from one generator; divides the usual numbers of them
 
 
 def find_measures(parameters: Mapping[str, Any]) -> list[Measure]:
@@ -187,7 +187,8 @@ class InformationCurves:
             return remove(rows.images[one], ranks[one], counts, blurred[one], order="least_relevant_first")
 
         partly, whole = rows.network.outputs(rows, len(shares), alter), rows.untouched
-        sizes = self._sizes(rows, blurred_pixels.cpu(), hidden.cpu()).to(ranks.device)
+        with rows.network.timed("compression"):
+            sizes = self._sizes(rows, blurred_pixels.cpu(), hidden.cpu()).to(ranks.device)
         probabilities = torch.cat([partly.probabilities, whole.probabilities], dim=1)
         right = torch.cat([partly.right, whole.right], dim=1).double().masked_fill(probabilities.isnan(), torch.nan)
         return [
