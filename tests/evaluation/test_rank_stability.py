@@ -44,7 +44,14 @@ def test_methods_that_a_point_lacks_are_left_out_of_all_rankings() -> None:
     assert stability(_BASE, [], higher_is_better=True) == ([], [])
 
 
-def test_a_point_where_all_methods_are_equal_has_no_tau() -> None:
-    _placed, (found,) = stability(_BASE, [Point("fill", "zero", dict.fromkeys(_BASE, 1.0))], higher_is_better=True)
-    assert found.tau_mean is None
-    assert found.kendall_w is not None
+def test_a_point_where_all_methods_are_equal_ranks_nothing() -> None:
+    """Nothing removed, everything removed: no method differs from another."""
+    nothing = Point("removed_fraction", "0", dict.fromkeys(_BASE, 1.0))
+    assert stability(_BASE, [nothing], higher_is_better=True) == ([], [])
+    _placed, (found,) = stability(_BASE, [nothing, Point("removed_fraction", "0.5", _BASE)], higher_is_better=True)
+    assert (found.points, found.kendall_w) == (1, pytest.approx(1))
+
+
+def test_a_base_where_all_methods_are_equal_has_no_tau() -> None:
+    _placed, (found,) = stability(dict.fromkeys(_BASE, 1.0), [Point("fill", "zero", _BASE)], higher_is_better=True)
+    assert (found.tau_mean, found.tau_min) == (None, None)

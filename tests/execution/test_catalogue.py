@@ -11,8 +11,10 @@ from pydantic import Field
 
 from roarline.config.component import Params
 from roarline.config.methods import METHODS
+from roarline.config.metrics import METRICS, UNBOUNDED
 from roarline.execution.catalogue import describe, show
 from roarline.execution.parameters import describe_fields, in_words, in_yaml
+from roarline.stages import STAGES
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -33,6 +35,27 @@ def test_a_method_with_a_layer_says_that_it_needs_one(name):
     component = METHODS[name]
     assert component.needs_layer == ("layer" in component.params.model_fields)
     assert component.needs_layer == ("; needs a layer" in describe(name, component))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_says_unit_range_direction_needs_source_and_cost(name):
+    component = METRICS[name]
+    low, high = component.range
+    words = describe(name, component)
+    assert words.startswith(f"{name}: {component.summary}\n    source: {component.source}\n")
+    assert component.summary
+    assert component.source
+    assert component.stage in STAGES
+    assert set(component.needs) <= {"network", "gradients", "ground_truth", "segmentation", "boxes"}
+    # What costs no pass needs no network, and the other way round; retraining needs networks of its own.
+    retrained = component.stage == "evaluate-roar"
+    assert (component.passes.split(",")[0] != "none") == ("network" in component.needs) or retrained
+    assert (low is None and high is None) == (name in UNBOUNDED)
+    assert low is None or high is None or low < high
+    assert component.unit in ("", "%", "px")
+    better = {True: "higher is better", False: "lower is better", None: "no direction"}[component.higher_is_better]
+    for said in (better, f"cost: {component.passes}", "needs maps", f"from {'−∞' if low is None else f'{low:g}'} to "):
+        assert said in words
 
 
 class Inner(Params):

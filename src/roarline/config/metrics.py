@@ -25,6 +25,30 @@ METRICS: dict[str, MetricComponent] = {
     **SANITY_METRICS,
 }
 
+_OF_THE_SCORE = "of probabilities within [-1, 1]; with score: logit as far as logits go"
+UNBOUNDED: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "morf",
+            "lerf",
+            "srg",
+            "insertion",
+            "deletion",
+            "road_morf",
+            "road_lerf",
+            "road_combined",
+            "region_perturbation",
+            "aopc",
+        ),
+        _OF_THE_SCORE,
+    ),
+    "roar_relative_area": "a share of an area that may be small",
+    "recursive_roar_relative_area": "a share of an area that may be small",
+    "sm": "a logarithm of an area less that of a probability",
+    "saliency": "a logarithm of an area less that of a probability",
+}
+"""Why a metric has no lowest and no highest value."""
+
 
 def with_own_metrics(own: Sequence[Mapping[str, Any]]) -> dict[str, MetricComponent]:
     """The table, and after it an experiment's own metrics, as a job's parameters describe them.

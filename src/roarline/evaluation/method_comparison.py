@@ -206,10 +206,23 @@ def _pair_rows(scored: Scored, tests: MeanTests, level: float) -> tuple[list[Pai
     rows = []
     for one, two, images, difference, low, high, p, p_holm, rank_p, rank_holm, differ, side in columns:
         better = scored.methods[one if side > 0 else two] if differ and side in (1, -1) else None
-        numbers = (_known(value) for value in (low, high, p, p_holm, rank_p, rank_holm))
         count = None if images != images else int(images)
         if difference == difference:
-            rows.append(PairTest(scored.methods[one], scored.methods[two], count, difference, *numbers, better))
+            rows.append(
+                PairTest(
+                    scored.methods[one],
+                    scored.methods[two],
+                    count,
+                    difference,
+                    _known(low),
+                    _known(high),
+                    _known(p),
+                    _known(p_holm),
+                    _known(rank_p),
+                    _known(rank_holm),
+                    better,
+                )
+            )
     return rows, apart_KK
 
 

@@ -61,13 +61,15 @@ def stability(
 
     Args:
         base: Method to its score as the leaderboard has it.
-        points: Ways to run the test otherwise.
+        points: Ways to run the test otherwise. One at which all methods are equal, as where nothing is removed, ranks
+            nothing and is left out.
 
     Returns:
         (a row for each point, the base first, and method; a row for each factor, and for all where there are several).
         Both empty where fewer than two methods have a score everywhere.
     """
     methods = [method for method in base if all(method in point.values for point in points)]
+    points = [point for point in points if len({point.values[method] for method in methods}) > 1]
     if len(methods) < 2 or not points:
         return [], []
     every = [Point(BASE, "", base), *points]

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from roarline.config.component import Component, DatasetComponent, MethodComponent, MetricComponent
 from roarline.config.datasets import DATASETS
 from roarline.config.methods import METHODS
-from roarline.config.metrics import METRICS
+from roarline.config.metrics import METRICS, UNBOUNDED
 from roarline.config.models import MODELS
 from roarline.config.wording import suggest
 from roarline.errors import UserInputError
@@ -63,7 +63,8 @@ def describe(name: str, component: Component) -> str:
             ("−∞" if component.range[0] is None else f"{component.range[0]:g}"),
             ("∞" if component.range[1] is None else f"{component.range[1]:g}"),
         )
-        lines.append(f"    from {low} to {high}; needs {', '.join(('maps', *component.needs))}")
+        why = f" ({UNBOUNDED[name]})" if name in UNBOUNDED else ""
+        lines.append(f"    from {low} to {high}{why}; needs {', '.join(('maps', *component.needs))}")
         lines.append(f"    cost: {component.passes} a row")
     if isinstance(component, DatasetComponent) and component.ground_truth:
         lines.append(f"    ground truth: {', '.join(component.ground_truth)}")

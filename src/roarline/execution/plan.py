@@ -207,7 +207,8 @@ def _add_summary(
         }
         for m in experiment.methods
     ]
-    score_inputs = {role: job for role, job in planned.jobs.items() if role.startswith("scores:")} | localization
+    score_inputs = {role: job for role, job in planned.jobs.items() if role.startswith("scores:")}
+    score_inputs |= localization
     swept_inputs = {role: job for role, job in planned.jobs.items() if role.startswith("sweep:")}
     cell_inputs = {f"cell:{index}": cell.job for index, cell in enumerate(cells)}
     places = {f"cell:{index}": cell.place for index, cell in enumerate(cells)}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from roarline.report.comparisons import Alpha, Comparisons, RankPlot, StabilityPlot
+from roarline.report.comparisons import Alpha, Comparisons, Placed, RankPlot, StabilityPlot
 from roarline.report.formatting import plain
 from roarline.report.plots import INK, SOFT, WIDTH_IN, as_svg, figure_style
 
@@ -30,7 +31,9 @@ def draw_comparisons(comparisons: Comparisons) -> dict[str, bytes]:
         found = {plot.name: _draw_ranks(plot) for plot in comparisons.ranks}
         if comparisons.alphas:
             found[ALPHA] = _draw_alphas(comparisons.alphas)
-        return found | {plot.name: _draw_stability(plot) for plot in comparisons.stability}
+        factors = dict.fromkeys(factor for plot in comparisons.stability for factor, _ in plot.factors)
+        looks = dict(zip(factors, cycle(_FACTOR_LOOKS), strict=False))
+        return found | {plot.name: _draw_stability(plot, looks) for plot in comparisons.stability}
 
 
 def shorten(name: str, letters: int) -> str:
@@ -42,8 +45,8 @@ def shorten(name: str, letters: int) -> str:
 
 
 def _draw_ranks(plot: RankPlot) -> bytes:
-    bars = sorted({number for row in plot.rows for number in row.bars})
-    right_in = 0.3 + 0.14 * len(bars) if bars else 0.15
+    bars = _side_by_side(plot.rows)
+    right_in = 0.3 + 0.14 * (1 + max(lane for *_, lane in bars)) if bars else 0.15
     figure, axes = _rows_figure([row.method for row in plot.rows], [row.baseline for row in plot.rows], right_in, 0.0)
     _title(figure, plot.title)
     for index, row in enumerate(plot.rows):
@@ -54,11 +57,10 @@ def _draw_ranks(plot: RankPlot) -> bytes:
     label = f"Mean place over {plot.images:,} images" if plot.images is not None else "Place of the score"
     axes.set_xlabel(f"{label}; 1 is best")
     width_in = axes.get_position().width * figure.get_figwidth()
-    for place, number in enumerate(bars):
-        rows = [index for index, row in enumerate(plot.rows) if number in row.bars]
-        x = 1 + (0.16 + 0.14 * place) / width_in
+    for first, last, lane in bars:
+        x = 1 + (0.16 + 0.14 * lane) / width_in
         axes.plot(
-            [x, x], [rows[0] - 0.3, rows[-1] + 0.3], color=INK, linewidth=3.2, solid_capstyle="round",
+            [x, x], [first - 0.3, last + 0.3], color=INK, linewidth=3.2, solid_capstyle="round",
             transform=axes.get_yaxis_transform(), clip_on=False,
         )  # fmt: skip
     note = "black bar: not told apart" if bars else "all are told apart"
@@ -66,6 +68,16 @@ def _draw_ranks(plot: RankPlot) -> bytes:
         1 - 0.06 / WIDTH_IN, 1 - 0.1 / figure.get_figheight(), note, ha="right", va="top", fontsize=8, color=SOFT
     )
     return as_svg(figure)
+
+
+def _side_by_side(rows: Sequence[Placed]) -> list[tuple[int, int, int]]:
+    """(first row, last row, lane) of each bar; bars that share a row are in different lanes."""
+    found: list[tuple[int, int, int]] = []
+    for number in sorted({number for row in rows for number in row.bars}):
+        joined = [index for index, row in enumerate(rows) if number in row.bars]
+        taken = {lane for _, last, lane in found if last >= joined[0]}
+        found.append((joined[0], joined[-1], next(lane for lane in range(len(found) + 1) if lane not in taken)))
+    return found
 
 
 def _draw_alphas(alphas: Sequence[Alpha]) -> bytes:
@@ -101,8 +113,9 @@ def _draw_alphas(alphas: Sequence[Alpha]) -> bytes:
     return as_svg(figure)
 
 
-def _draw_stability(plot: StabilityPlot) -> bytes:
-    looks = dict(zip((factor for factor, _ in plot.factors), _FACTOR_LOOKS * 4, strict=False))
+def _draw_stability(plot: StabilityPlot, every: Mapping[str, tuple[str, str]]) -> bytes:
+    """The picture; ``every`` factor of the page has its colour and marker."""
+    looks = {factor: every[factor] for factor, _ in plot.factors}
     legend_rows = 1 + -(-len(looks) // 2)
     figure, axes = _rows_figure(
         [row.method for row in plot.rows], [row.baseline for row in plot.rows], 0.15, 0.0, 0.2 * legend_rows - 0.05

@@ -67,7 +67,8 @@ def alpha_sentences(alphas: tuple[Alpha, ...]) -> Iterator[str]:
 
 def rank_sentences(plots: tuple[RankPlot, ...]) -> Iterator[str]:
     """Where the first place is shared."""
-    shared, alone = [], []
+    shared: list[tuple[str, str, list[str]]] = []
+    alone: list[tuple[str, str, list[str]]] = []
     for plot in plots:
         top = plot.rows[0]
         rivals = [row.method for row in plot.rows[1:] if set(row.bars) & set(top.bars)]

@@ -14,7 +14,7 @@ _FACTORS = {
     "fill": "fill",
     "insertion_fill": "insertion fill",
     "steps": "steps",
-    "score": "probability or logit",
+    "score": "score (probability, logit)",
     "seed": "seed",
     "repeat": "repeat of the training",
     "removed_fraction": "removed fraction",

@@ -76,6 +76,9 @@ def css_gradient(*, signed: bool) -> str:
 def diverging_colour(value: float) -> tuple[str, str]:
     """The colour of a value in [-1, 1], red (−1) over white (0) to blue (1), and that of words upon it."""
     table = colour_table(signed=True)[::-1]
-    red, green, blue = (int(part) for part in table[round((value + 1) / 2 * (LEVELS - 1))])
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
-    return f"#{red:02x}{green:02x}{blue:02x}", "#ffffff" if dark else "#1f2328"
+    colour = table[round((value + 1) / 2 * (LEVELS - 1))]
+    # Relative luminance as WCAG 2.1 has it; where black and white are alike upon it, both have a contrast of 4.58.
+    share = colour / 255.0
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    dark = float(linear @ (0.2126, 0.7152, 0.0722)) < 0.179
+    return "#" + bytes(colour).hex(), "#ffffff" if dark else "#000000"

@@ -46,7 +46,9 @@ class Family:
 
     def overall(self, points: tuple[str, ...]) -> list[Name]:
         """The metrics and settings that are compared; ``points`` are the prefixes of settings that are one point."""
-        names = list(dict.fromkeys((c.metric, c.setting) for c in (*self.columns, *self.features) if _ranked(c)))
+        names = [(column.metric, column.setting) for column in self.columns if column.ranked]
+        names += [(column.metric, column.setting) for column in self.features]
+        names = list(dict.fromkeys(names))
         found = []
         for metric in dict.fromkeys(metric for metric, _ in names):
             settings = [setting for name, setting in names if name == metric]
@@ -104,10 +106,6 @@ def means(columns: Sequence[Column]) -> dict[Name, dict[str, float]]:
             if column.ranked and score == score:
                 found.setdefault((column.metric, column.setting), {})[column.method] = score
     return found
-
-
-def _ranked(column: Column | FeatureColumn) -> bool:
-    return not isinstance(column, Column) or column.ranked
 
 
 def _scored(
@@ -221,9 +219,9 @@ def _agreement(ranked: Mapping[Name, tuple[Scored, Family]], methods: Sequence[s
     if len(ranked) < 2:
         return
     values_TK = np.full((len(ranked), len(methods)), np.nan)
-    for row, (one, _) in enumerate(ranked.values()):
-        goodness = one.values_K if one.higher_is_better else -one.values_K
-        values_TK[row, [methods.index(method) for method in one.methods]] = goodness
+    for row, (scored, _) in enumerate(ranked.values()):
+        goodness = scored.values_K if scored.higher_is_better else -scored.values_K
+        values_TK[row, [methods.index(method) for method in scored.methods]] = goodness
     tau, shared = tau_b(values_TK)
     correlation, images = _internal_consistency(ranked, methods)
     names = list(ranked)
@@ -271,7 +269,7 @@ def _stability(
         ]
         found += _repeat_points(one)
         found += [
-            Point(*other.split("=", 1), values)
+            Point(other.partition("=")[0], other.partition("=")[2], values)
             for (name, other), values in by_point[id(family)].items()
             if name == metric and other != setting and other.startswith(points)
         ]
