@@ -47,6 +47,17 @@ def test_help_and_version_are_exit_code_0(capsys: pytest.CaptureFixture[str]) ->
     assert "roarline 0" in capsys.readouterr().out
 
 
+def test_ctrl_c_is_exit_code_1_and_says_what_is_kept(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(kind: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("roarline.execution.catalogue.show", interrupted)
+    assert run_command(["list", "methods"]) == 1
+    assert "stopped; what was finished is kept" in capsys.readouterr().err
+
+
 def test_a_defect_is_exit_code_1_and_shows_the_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

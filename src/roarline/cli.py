@@ -30,6 +30,7 @@ Set = Annotated[
 ]
 Artifacts = Annotated[Path, typer.Option("--artifacts", help="The artifact folder.")]
 _DEFAULT_ARTIFACTS = Path("artifacts")
+_INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -56,6 +57,9 @@ def run_command(arguments: list[str]) -> int:
     except Exception:  # noqa: BLE001 - the last resort: a defect, shown in full
         traceback.print_exc()
         print("roarline: this is a defect of roarline; the lines above say where", file=sys.stderr)
+        return 1
+    if result == _INTERRUPTED:  # typer's own answer to Ctrl-C
+        print("roarline: stopped; what was finished is kept", file=sys.stderr)
         return 1
     return result if isinstance(result, int) else 0
 

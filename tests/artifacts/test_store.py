@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -139,7 +140,7 @@ def test_missing_artifact_says_which_stage_to_run(store: Store) -> None:
 
 def _race(root: Path, queue: Any) -> None:
     store = Store(root)
-    with store.writer("stage", 1, KEY, "l", {}, {}) as writer:
+    with store.writer("stage", 1, KEY, "l", {"a": 1}, {}) as writer:
         if writer is not None:
             time.sleep(0.2)
             (writer.out / "value").write_text("same")
@@ -222,3 +223,54 @@ def test_hdf5_that_can_not_be_read_is_named(store: Store) -> None:
         data = (writer.out / "maps.h5").read_bytes()
         (writer.out / "maps.h5").write_bytes(data[:500])
     assert not store.exists("stage", KEY)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"label": "label"', '"label": "lapel"'), ('"a": 1', '"a": 2'), ('"stage_version": 1', '"stage_version": 2')],
+)
+def test_a_changed_word_of_the_manifest_is_found(store: Store, old: str, new: str) -> None:
+    path = publish(store).path / MANIFEST
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    (problem,) = Artifact(store, path.parent).problems()
+    assert "SHA-256" in problem
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        _ = store.open("stage", KEY).digest
+
+
+def test_a_key_that_does_not_follow_from_the_recipe_is_found(store: Store) -> None:
+    with store.writer("stage", 1, KEY, "label", {"a": 2}, {}) as writer:
+        assert writer is not None
+        write_json(writer.out / "value.json", 1)
+    (problem,) = store.open("stage", KEY).problems()
+    assert "recipe" in problem
+
+
+def test_an_artifact_of_an_input_that_was_made_anew_is_found(store: Store) -> None:
+    source = publish(store)
+    key = artifact_key("next", 1, {}, {"source": KEY})
+    with store.writer("next", 1, key, "label", {}, {"source": source}) as writer:
+        assert writer is not None
+        write_json(writer.out / "value.json", 1)
+    assert store.open("next", key).problems() == []
+    shutil.rmtree(source.path)
+    assert store.open("next", key).problems() == []  # `gc` may have dropped it
+    publish(store, value=2)
+    (problem,) = store.open("next", key).problems()
+    assert "another source" in problem
+
+
+def test_a_store_that_is_no_folder_is_one_clear_message(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ArtifactError, match=r"runtime\.artifacts"),
+        Store(tmp_path / "file").writer("stage", 1, KEY, "l", {}, {}),
+    ):
+        pass
+    with (
+        pytest.raises(ArtifactError, match=r"runtime\.artifacts"),
+        Store("/proc/none").writer("s", 1, KEY, "l", {}, {}),
+    ):
+        pass

@@ -334,3 +334,73 @@ def test_of_many_known_names_only_the_nearest_are_said() -> None:
     known = [f"name_{index}" for index in range(200)]
     assert suggest("nam_7", known).count("name_") == 4
     assert suggest("nam_7", known[:9]) == "; did you mean 'name_7'? (known: " + ", ".join(known[:9]) + ")"
+
+
+_SOUND = (
+    "name: x\ndata: {dataset: digits}\nmodel: {arch: small_cnn}\ntrain-cls: {}\n"
+    "attribution: {methods: [{name: gradient}]}\n"
+)
+
+
+@pytest.mark.parametrize("value", ["2020-13-45", "!!int abc"])
+def test_values_that_yaml_itself_refuses_are_one_message(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(_SOUND + f"seed: {value}\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_experiment(path)
+    path.write_text(_SOUND)
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_experiment(path, [f"seed={value}"])
+
+
+def test_anchors_that_unfold_without_end_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    rows = ["anchors:", "  a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    rows += [f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    path.write_text("\n".join(rows) + "\n" + _SOUND)
+    with pytest.raises(ConfigError, match="unfold"):
+        load_experiment(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("train-cls: {}", "train-cls: {optimizer: {name: sgd, momentum: 0, nesterov: true}}", "needs a momentum"),
+        ("train-cls: {}", "train-cls: {loss: binary_cross_entropy, label_smoothing: 0.1}", "label_smoothing"),
+        ("{dataset: digits}", "{dataset: digits, resize_px: 4, crop_px: 8}", "crop_px is 8"),
+        ("digits}", "shapes}\nseed: 1", None),
+    ],
+)
+def test_impossible_values_are_found_before_anything_runs(tmp_path: Path, old: str, new: str, said: str | None) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(_SOUND.replace(old, new))
+    if said is None:
+        load_experiment(path)
+        said, path = "may have several", path
+        path.write_text(_SOUND.replace(old, new).replace("{methods", "{target: label, methods"))
+    with pytest.raises(ConfigError, match=said):
+        load_experiment(path)
+
+
+def test_what_sections_need_of_each_other_is_said_with_everything_else(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(_SOUND.replace("train-cls: {}", "evaluate-roar: {}\nevaluate-idsds: {}") + "seeed: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(path)
+    said = str(caught.value)
+    assert "4 problems" in said
+    assert f"{path}:3: model: needs a train-cls section" in said
+    assert f"{path}:4: evaluate-roar: needs a training section" in said
+    assert f"{path}:5: evaluate-idsds: needs a training section" in said
+    assert "seeed" in said
+
+
+def test_a_section_without_a_word_has_its_defaults_and_null_leaves_it_out(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(_SOUND.replace("train-cls: {}", "train-cls:\nevaluate-roar:"))
+    experiment = load_experiment(path)
+    assert experiment.train_cls is not None
+    assert experiment.evaluate_roar is not None
+    assert load_experiment(path, ["evaluate-roar=null"]).evaluate_roar is None
+    path.write_text(_SOUND + "evaluate-roar: null\n")
+    assert load_experiment(path).evaluate_roar is None

@@ -70,6 +70,18 @@ def test_flipped_byte_is_found_by_the_stage_that_reads_it(
     assert before.items() <= finished.digests().items()
 
 
+@pytest.mark.parametrize(("stage", "name"), [("aggregate-scores", "scores.csv"), ("report", "index.html")])
+def test_a_damaged_result_is_not_shown_again(finished: Program, stage: str, name: str) -> None:
+    artifact = next(a for a in finished.store.artifacts() if a.manifest.stage == stage)
+    view = next((finished.folder / "artifacts" / "experiments").glob(f"*/**/{name}"))
+    shown = view.read_bytes()
+    flip(artifact.path / name, 100)
+    said = finished("run", "tiny.yaml", code=1)
+    assert name in said
+    assert "SHA-256" in said
+    assert view.read_bytes() == shown
+
+
 def test_truncated_hdf5_file_is_named(finished: Program) -> None:
     for artifact in list(finished.store.artifacts()):
         if artifact.manifest.stage in ("evaluate-perturbation", "evaluate-roar", "aggregate-scores", "report"):

@@ -63,3 +63,10 @@ def test_fractions_are_as_short_as_they_can_be():
 
 def test_lists():
     assert [formatting.join(list(words)) for words in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_an_interval_that_excludes_0_does_not_end_in_it():
+    assert formatting.interval_text("roar_accuracy", -0.052, -0.0002) == "[−5.20, −0.02]"
+    assert formatting.interval_text("morf", 0.0001, 0.2) == "[0.0001, 0.2000]"
+    assert formatting.interval_text("morf", -0.0001, 0.2) == "[0.000, 0.200]"
+    assert formatting.interval_text("morf", 0.0, 0.2) == "[0.000, 0.200]"

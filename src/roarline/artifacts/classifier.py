@@ -33,6 +33,8 @@ class ClassifierCard(BaseModel):
     Attributes:
         mean, std: Normalisation of [0, 1] pixel values, one number for each of the 3 input channels.
         input_size: [H, W] of network inputs in px, or None where images differ in size.
+        resize_px, crop_px: How images were brought to that size: the shorter side resized (bilinear, antialiased), then
+            a centre square cut; None: not.
         best_epoch: The epoch whose weights these are, from 1; None where weights were loaded.
         accuracies: In [0, 1]; for multi-label data the share of right (image, class) decisions, logit > 0. None where
             the split has no images. A fine-tuned copy was validated on images with gaps.
@@ -54,10 +56,13 @@ class ClassifierCard(BaseModel):
     validation_accuracy: float | None
     test_accuracy: float | None
     parameters_count: int
+    resize_px: int | None = None
+    crop_px: int | None = None
 
     def write(self, folder: Path) -> None:
         """Write ``classifier.json``."""
-        write_json(folder / CARD_FILE, self.model_dump(mode="json"))
+        unset = {name for name in ("resize_px", "crop_px") if getattr(self, name) is None}
+        write_json(folder / CARD_FILE, self.model_dump(mode="json", exclude=unset))
 
     @staticmethod
     def read(path: Path) -> ClassifierCard:

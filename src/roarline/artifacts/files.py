@@ -56,7 +56,7 @@ def writing_to(target: Path) -> Iterator[None]:
                 f"{target}: the disk is full; free some space (`roarline gc` drops unused artifacts) and run again: "
                 "what was finished is kept"
             ) from error
-        if code in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        if code in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
             raise ArtifactError(
                 f"{target}: can't write here ({os.strerror(code)}); "
                 "make the folder writable, or set runtime.artifacts to another"
@@ -115,6 +115,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: missing") from error
+    except OSError as error:
+        raise ArtifactError(f"{path}: can't be read ({error.strerror})") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactError(f"{path}: damaged, not valid JSON ({error}); delete its folder and run again") from error
 

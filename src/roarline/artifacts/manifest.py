@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from roarline.artifacts.files import read_json
+from roarline.artifacts.files import read_json, write_json
+from roarline.artifacts.keys import canonical_json
 from roarline.errors import ArtifactError
 
 SCHEMA_VERSION = 1
@@ -35,7 +37,7 @@ class InputEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """``manifest.json``."""
+    """``manifest.json``; ``sha256`` is that of all the rest as canonical JSON, empty until it is written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,6 +51,12 @@ class Manifest(BaseModel):
     files: dict[str, FileEntry]
     digest: str
     provenance: dict[str, Any]
+    sha256: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Write ``manifest.json`` with its own checksum."""
+        data = self.model_dump(mode="json", exclude={"sha256"})
+        write_json(folder / MANIFEST, data | {"sha256": _checksum(data)})
 
     @staticmethod
     def read(folder: Path) -> Manifest:
@@ -62,9 +70,18 @@ class Manifest(BaseModel):
         version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
             raise ArtifactError(f"{path}: schema version {version!r}, this roarline reads {SCHEMA_VERSION}")
+        rest = {name: value for name, value in data.items() if name != "sha256"}
+        if "sha256" in data and data["sha256"] != _checksum(rest):
+            raise ArtifactError(
+                f"{path}: damaged: its SHA-256 is not the one that it states; delete its folder and run again"
+            )
         try:
             return Manifest.model_validate(data)
         except ValidationError as error:
             raise ArtifactError(
                 f"{path}: damaged: {error.errors()[0]['msg']}; delete its folder and run again"
             ) from error
+
+
+def _checksum(rest: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(rest).encode()).hexdigest()

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from roarline.artifacts.digest import combined_digest, content_digest
 from roarline.artifacts.files import file_sha256, flush, read_json, write_json, writing_to
-from roarline.artifacts.keys import short
+from roarline.artifacts.keys import artifact_key, short
 from roarline.artifacts.manifest import MANIFEST, SCHEMA_VERSION, FileEntry, InputEntry, Manifest
 from roarline.errors import ArtifactError
 
@@ -78,8 +78,29 @@ class Artifact:
         digests = {name: entry.content for name, entry in manifest.files.items() if entry.content is not None}
         if combined_digest(digests) != manifest.digest:
             found.append(f"{self.path / MANIFEST}: the digest doesn't follow from the files' digests")
-        if not manifest.key.startswith(self.path.name):
-            found.append(f"{self.path / MANIFEST}: its key {short(manifest.key)} is not the folder's name")
+        recipe = artifact_key(
+            manifest.stage,
+            manifest.stage_version,
+            manifest.parameters,
+            {role: entry.key for role, entry in manifest.inputs.items()},
+        )
+        if manifest.key != recipe or not manifest.key.startswith(self.path.name):
+            found.append(f"{self.path / MANIFEST}: its key doesn't follow from its recipe, or is not the folder's name")
+        return found + self._strange_inputs(manifest)
+
+    def _strange_inputs(self, manifest: Manifest) -> list[str]:
+        """Inputs that lie in the store with another content than the one that was read."""
+        found = []
+        for role, entry in manifest.inputs.items():
+            if not self.store.exists(entry.stage, entry.key):
+                continue
+            with contextlib.suppress(ArtifactError):  # a damaged input is a problem of its own
+                present = self.store.open(entry.stage, entry.key)
+                if present.digest != entry.digest:
+                    found.append(
+                        f"{self.path / MANIFEST}: was made from another {role} than {present.path} holds now; "
+                        "delete it and run again"
+                    )
         return found
 
     def _problem(self, path: Path, entry: FileEntry, *, use_stamps: bool) -> str | None:
@@ -165,8 +186,10 @@ class Store:
         try:
             with FileLock(path, timeout=0):
                 return False
-        except (Timeout, OSError):
+        except Timeout:
             return True
+        except OSError:  # a read-only store: nobody can be writing to it from here
+            return False
 
     def failure(self, stage: str, key: str) -> str | None:
         """The message of the job's last failure, if it was not made since."""
@@ -248,7 +271,7 @@ class Store:
             digest=combined_digest({name: entry.content for name, entry in files.items() if entry.content is not None}),
             provenance=writer.provenance,
         )
-        write_json(writer.out / MANIFEST, manifest.model_dump(mode="json"))
+        manifest.write(writer.out)
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():  # a folder without a manifest: somebody deleted part of an artifact by hand
             shutil.rmtree(final)

@@ -14,6 +14,7 @@ from roarline.config.perturbation import EvaluatePerturbation
 from roarline.config.retraining import EvaluateFFidelity, EvaluateIdsds, EvaluateRoar, MergeNormalization
 from roarline.config.sanity import DATA_RANDOMISATION, EvaluateSanity
 from roarline.config.section import Precision, Section, Threads
+from roarline.config.section_errors import section_errors
 from roarline.config.training import TrainCls
 
 Split = Literal["train", "validation", "test"]
@@ -24,7 +25,7 @@ Baseline = Literal["random", "sobel", "centre_gaussian", "constant", "ground_tru
 class Limit(Section):
     """Images to use of each split, a stratified draw from the seed; null means all."""
 
-    train: int | None = Field(None, ge=1, description="before the validation split is cut from it")
+    train: int | None = Field(None, ge=1, description="of what is left for training once the validation split is cut")
     validation: int | None = Field(None, ge=1, description="of the split that was cut, or that the data set has")
     test: int | None = Field(None, ge=1, description="of the images that everything is evaluated on")
     per_class: bool = Field(False, description="the numbers count images of each class, not of all together")
@@ -62,6 +63,12 @@ class Data(Section):
         "dataset", description="dataset: statistics of the training split; imagenet: the usual constants"
     )
     pack_limit_mb: int = Field(4096, ge=1, description="pixels are packed up to this size, beyond it files are indexed")
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Data:
+        if self.resize_px is not None and self.crop_px is not None and self.crop_px > self.resize_px:
+            raise ValueError(f"crop_px is {self.crop_px}, more than resize_px {self.resize_px} leaves of the image")
+        return self
 
 
 class Model(Section):
@@ -220,17 +227,10 @@ class Experiment(BaseModel):
         return every
 
     @model_validator(mode="after")
-    def _trained_or_loaded(self) -> Experiment:
-        if self.train_cls is None and self.model.weights is None:
-            raise ValueError("needs a train-cls section (to train the classifier) or model.weights (to load it)")
-        if self.evaluate_roar and self.evaluate_roar.training is None and self.train_cls is None:
-            raise ValueError("evaluate-roar needs a training section of its own where there is no train-cls section")
-        fine_tuned = {"evaluate-f-fidelity": self.evaluate_f_fidelity, "evaluate-idsds": self.evaluate_idsds}
-        for name, section in fine_tuned.items():
-            if section and section.training is None and self.train_cls is None:
-                raise ValueError(f"{name} needs a training section of its own where there is no train-cls section")
-        if self.evaluate_roar and self.attribution.limit is not None:
-            raise ValueError("evaluate-roar needs maps of all images: leave out attribution.limit, or use data.limit")
+    def _sections_fit(self) -> Experiment:
+        found = section_errors(self.model_dump(mode="json", by_alias=True))
+        if found:
+            raise ValueError("; ".join(f"{'.'.join(map(str, where))}: {what}" for where, what in found))
         return self
 
     @model_validator(mode="after")

@@ -14,8 +14,15 @@ from roarline.config.component import Params
 from roarline.config.component_errors import Path_, component_errors
 from roarline.config.experiment import Experiment
 from roarline.config.overrides import SafeLoader, override, unaliased
+from roarline.config.section_errors import section_errors
 from roarline.config.wording import say
 from roarline.errors import ConfigError, UserInputError
+
+_SECTIONS = frozenset(
+    field.alias or name
+    for name, field in Experiment.model_fields.items()
+    if name not in ("name", "description", "seed")
+)
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -43,7 +50,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise ConfigError(f"{where}: not valid YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: e.g. a date without such a month
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping of keys to values, got {type(data).__name__}")
@@ -52,6 +59,10 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         data = unaliased(data)
     except RecursionError as error:
         raise ConfigError(f"{path}: an anchor holds itself") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    for key in lines.empty_sections():  # a section without a word has its defaults; `null` leaves it out
+        data[key] = {}
     data.pop("anchors", None)  # a place for &anchors that are used elsewhere
     problems: list[tuple[int, str]] = lines.duplicates()
     for word in overrides:
@@ -62,6 +73,9 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     except ValidationError as error:
         problems += [lines.problem(_clean(e["loc"], data), say(e, Experiment)) for e in error.errors()]
     problems += [lines.problem(where, what) for where, what in component_errors(data)]
+    between = section_errors(data)  # the types say the same in one breath, but only once all else is right
+    problems = [problem for problem in problems if not any(what in problem[1] for _, what in between)]
+    problems += [lines.problem(where, what) for where, what in between]
     if problems or experiment is None:
         text = "\n".join(line for _, line in sorted(set(problems)))
         raise ConfigError(f"{len(set(problems))} problem{'s' if len(set(problems)) > 1 else ''} in {path}:\n{text}")
@@ -105,6 +119,18 @@ class _Lines:
             else:
                 break
         return line
+
+    def empty_sections(self) -> list[str]:
+        """Top-level keys behind which nothing stands, not even null."""
+        pairs = self.root.value if isinstance(self.root, yaml.MappingNode) else []
+        return [
+            key.value
+            for key, value in pairs
+            if isinstance(value, yaml.ScalarNode)
+            and value.value == ""
+            and value.style is None
+            and key.value in _SECTIONS
+        ]
 
     def duplicates(self) -> list[tuple[int, str]]:
         found: list[tuple[int, str]] = []

@@ -9,6 +9,8 @@ import yaml
 
 from roarline.errors import ConfigError
 
+_MOST_VALUES = 100_000
+
 
 class SafeLoader(yaml.SafeLoader):
     """Safe YAML that reads 1e-3 as a number, as YAML 1.2 does."""
@@ -26,12 +28,37 @@ def unaliased(value: Any) -> Any:
 
     Raises:
         RecursionError: An anchor holds itself.
+        ConfigError: Anchors within anchors make more values than any experiment has.
     """
-    if isinstance(value, dict):
-        return {key: unaliased(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [unaliased(item) for item in value]
-    return value
+    made = 0
+
+    def copied(value: Any) -> Any:
+        nonlocal made
+        made += 1
+        if made > _MOST_VALUES:
+            raise ConfigError(f"its anchors unfold to more than {_MOST_VALUES:,} values")
+        if isinstance(value, dict):
+            return {key: copied(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [copied(item) for item in value]
+        return value
+
+    return copied(value)
+
+
+def read_value(text: str, where: str) -> Any:
+    """One value from the command line, read as the configuration's are.
+
+    Args:
+        where: Named in the message.
+
+    Raises:
+        ConfigError: It is no YAML.
+    """
+    try:
+        return yaml.load(text, Loader=SafeLoader)  # noqa: S506 - derives from yaml.SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{where}: the value is not valid YAML") from error
 
 
 def override(data: dict[str, Any], word: str) -> None:
@@ -47,10 +74,7 @@ def override(data: dict[str, Any], word: str) -> None:
     path, equals, text = word.partition("=")
     if not equals or not path:
         raise ConfigError(f"--set {word!r}: expected key.path=value, e.g. train-cls.epochs=3")
-    try:
-        value = yaml.load(text, Loader=SafeLoader)  # noqa: S506 - derives from yaml.SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {word!r}: the value is not valid YAML") from error
+    value = read_value(text, f"--set {word!r}")
     current: Any = data
     *parents, last = path.split(".")
     for part in parents:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from roarline.config.section import Section, Threads
 
@@ -17,6 +17,12 @@ class Optimizer(Section):
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty; adamw: decoupled")
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
     nesterov: bool = Field(False, description="sgd only; needs a momentum")
+
+    @model_validator(mode="after")
+    def _momentum_for_nesterov(self) -> Optimizer:
+        if self.name == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
 
 
 class Scheduler(Section):
@@ -52,3 +58,9 @@ class TrainCls(Section):
     )
     channels_last: bool = Field(False, description="memory format of images and weights; often faster for convolutions")
     threads: Threads = 2
+
+    @model_validator(mode="after")
+    def _smoothing_of_one_label(self) -> TrainCls:
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise ValueError(f"label_smoothing goes with loss: cross_entropy, not with {self.loss}; leave it out")
+        return self

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from roarline.artifacts.files import read_json
 from roarline.artifacts.keys import short
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import read_csv
+from roarline.config.overrides import read_value
 from roarline.errors import ArtifactError, UserInputError
 from roarline.execution.devices import parse_device, worker_devices
 from roarline.execution.experiment_view import write_view
@@ -261,10 +260,7 @@ def _params(words: Sequence[str]) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         if not equals:
             raise UserInputError(f"--param {word!r}: expected name=value")
-        try:
-            params[name] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserInputError(f"--param {word!r}: the value is not valid YAML") from error
+        params[name] = read_value(text, f"--param {word!r}")
     return params
 
 

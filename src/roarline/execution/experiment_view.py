@@ -20,6 +20,9 @@ def write_view(plan: Plan, store: Store) -> Path:
 
     Returns:
         The folder.
+
+    Raises:
+        ArtifactError: A table or the page was damaged since it was made.
     """
     folder = store.root / "experiments" / plan.experiment.name
     jobs = [
@@ -42,7 +45,7 @@ def write_view(plan: Plan, store: Store) -> Path:
     ):
         for job in plan.of(stage):
             if store.exists(stage, job.key):
-                _copy(store.open(stage, job.key).path / name, folder / target)
+                _copy(store.open(stage, job.key).file(name), folder / target)
     return folder
 
 

@@ -103,7 +103,8 @@ def _data_parameters(plan: Plan) -> dict[str, Any]:
         raw = load_object(component.fingerprint)(data.root, parameters["params"])
         if raw is None:
             plan.pending = (
-                f"the raw data of {data.dataset!r} is not at {data.root!r} yet: keys are provisional until it is there"
+                f"the raw data of {data.dataset!r} is not at {data.root!r} (data.root: not there, or without images in "
+                "the layout of this data set): keys are provisional until it is"
                 if data.root
                 else f"data set {data.dataset!r} needs data.root, the folder of its raw data"
             )

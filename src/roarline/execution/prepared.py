@@ -27,9 +27,9 @@ def obtain_data(plan: Plan) -> Plan:
     if plan.pending is None:
         return plan
     data = plan.experiment.data
-    component = DATASETS[data.dataset]
-    if not component.obtain or data.root is None:
-        raise DataError(plan.pending)
+    component = DATASETS.get(data.dataset)
+    if component is None or not component.obtain or data.root is None:
+        raise DataError(f"{plan.pending}; docs/datasets.md says which files it expects there")
     load_object(component.obtain)(Path(data.root))
     again = build_plan(plan.experiment)
     if again.pending:

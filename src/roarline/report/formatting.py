@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_MORE_DECIMALS = 3
 _SHARES = tuple(f"{mode}_{what}" for mode in ("roar", "kar", "recursive_roar") for what in ("accuracy", "leakage"))
 
 
@@ -20,13 +21,19 @@ def score_text(metric: str, value: float | None, unit: str = "") -> str:
 
 
 def interval_text(metric: str, low: float | None, high: float | None, unit: str = "") -> str:
-    """An interval in brackets, the unit only once; empty where there is none."""
+    """An interval in brackets, the unit only once; empty where there is none.
+
+    An end that would round to 0 has more decimals where the interval excludes 0, so that marks and numbers agree.
+    """
     if low is None or high is None:
         return ""
-    if is_share(metric):
-        return f"[{plain(100 * low, 1)}, {plain(100 * high, 1)}]"
-    decimals = 1 if unit else 3
-    return f"[{plain(low, decimals)}, {plain(high, decimals)}]"
+    factor, decimals = (100, 1) if is_share(metric) else (1, 1 if unit else 3)
+    ends = [factor * low, factor * high]
+    for more in range(_MORE_DECIMALS + 1):
+        shown = [plain(end, decimals + more) for end in ends]
+        if low * high <= 0 or all(float(text.replace("−", "-")) for text in shown):
+            break
+    return f"[{shown[0]}, {shown[1]}]"
 
 
 def difference_text(metric: str, value: float | None, unit: str = "") -> str:

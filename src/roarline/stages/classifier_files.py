@@ -47,6 +47,8 @@ def write_classifier(
         validation_accuracy=validation_accuracy,
         test_accuracy=test_accuracy,
         parameters_count=sum(parameter.numel() for parameter in model.parameters()),
+        resize_px=dataset.resize_px,
+        crop_px=dataset.crop_px,
     ).write(folder)
     write_weights(folder / WEIGHTS_FILE, model)
 

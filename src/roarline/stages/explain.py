@@ -45,6 +45,7 @@ class Classifier:
         resize_px: The shorter side is resized to this (bilinear, antialiased); None: until the image covers input_size.
         input_size: (H, W) of the centre that is then cut; None: the image as it is.
         mean, std: Of the normalisation of [0, 1] pixel values.
+        crops_only: The centre is cut from the image as it is.
     """
 
     name: str
@@ -55,10 +56,12 @@ class Classifier:
     input_size: tuple[int, int] | None
     mean: Sequence[float]
     std: Sequence[float]
+    crops_only: bool = False
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Network input [1, 3, H, W] of one RGB image."""
-        fitted = _fit(image, self.resize_px, self.input_size)
+        resize_px = min(image.size) if self.crops_only else self.resize_px
+        fitted = _fit(image, resize_px, self.input_size)
         return normalise(torch.from_numpy(to_array(fitted).copy())[None], self.mean, self.std)
 
     def restore(self, images_BCHW: Tensor) -> np.ndarray:
@@ -203,8 +206,10 @@ def _load(classifier: str, store: Store, weights: Path | None) -> Classifier:
         raise UserInputError(f"{classifier}: made by {artifact.manifest.stage}, expected a classifier of train-cls")
     model, card = load_classifier(artifact)
     size = (card.input_size[0], card.input_size[1]) if card.input_size else None
-    side = size[0] if size and size[0] == size[1] else None
-    return Classifier(card.arch, model, card.class_names, card.multi_label, side, size, card.mean, card.std)
+    return Classifier(
+        card.arch, model, card.class_names, card.multi_label, card.resize_px, size, card.mean, card.std,
+        crops_only=card.crop_px is not None and card.resize_px is None,
+    )  # fmt: skip
 
 
 def _load_torchvision(arch: str, weights: Path | None) -> Classifier:
