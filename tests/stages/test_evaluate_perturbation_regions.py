@@ -21,8 +21,10 @@ from roarline.imaging.imputation import impute
 from roarline.imaging.superpixels import find_superpixels
 from roarline.models.load import load_classifier
 from roarline.stages import evaluate_perturbation as stage
+from roarline.stages import perturbation_inputs
 from roarline.stages.draws import noise_seeds
 from roarline.stages.job import Context
+from roarline.stages.recent import Recent
 from tests.stages.toy_classifier import job_for, toy_classifier, toy_dataset
 from tests.stages.toy_maps import distinct_values, toy_maps
 
@@ -183,28 +185,24 @@ def test_every_curve_takes_every_fill(store: Store, inputs: dict[str, Artifact])
         assert set(table["status"]) == {"ok"}
 
 
-def test_rows_of_one_image_have_one_set_of_superpixels(store: Store) -> None:
+def test_superpixels_are_found_once_an_image(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many targets it has, and whatever the method."""
     labels = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 1]], dtype=np.uint8)
     dataset = toy_dataset(store, count=3, labels=labels)
     rows = [(f"image/{image:04d}", int(target)) for image in range(3) for target in np.flatnonzero(labels[image])]
-    same = np.repeat(distinct_values(3, SIDE), labels.sum(axis=1, dtype=np.int64), axis=0)
-    inputs = {
-        "dataset": dataset,
-        "classifier": toy_classifier(store, multi_label=True),
-        "maps": toy_maps(store, dataset, same, rows=rows),
-    }
-    artifact = evaluate(store, inputs, metrics=["irof"])
-    assert len(values(artifact)["irof", ""]) == 5
-    curves = read_curves(artifact.file(CURVES_FILE)).by_metric["irof"][1]
-    assert np.isfinite(curves).all()
-    # Two targets of one image lose the same superpixels, so that neither row is another image's.
-    alone = toy_dataset(store, count=3)
-    single = {
-        "dataset": alone,
-        "classifier": inputs["classifier"],
-        "maps": toy_maps(store, alone, distinct_values(3, SIDE)),
-    }
-    np.testing.assert_allclose(
-        read_curves(evaluate(store, single, metrics=["irof"]).file(CURVES_FILE)).by_metric["irof"][1][0], curves[0],
-        rtol=1e-4,
-    )  # fmt: skip
+    classifier = toy_classifier(store, multi_label=True)
+    cut: list[Tensor] = []
+
+    def watched(images: Tensor, *how: Any, **more: Any) -> Tensor:
+        cut.extend(images)
+        return find_superpixels(images, *how, **more)
+
+    monkeypatch.setattr(perturbation_inputs, "find_superpixels", watched)
+    monkeypatch.setattr(perturbation_inputs, "_superpixels", Recent(2**20))
+    for seed in (0, 1):
+        maps = toy_maps(store, dataset, distinct_values(len(rows), SIDE, seed), rows=rows)
+        artifact = evaluate(store, {"dataset": dataset, "classifier": classifier, "maps": maps}, metrics=["irof"])
+        assert len(values(artifact)["irof", ""]) == 5
+        assert np.isfinite(read_curves(artifact.file(CURVES_FILE)).by_metric["irof"][1]).all()
+    with DatasetFile(dataset.file(DATASET_FILE)) as file:
+        assert torch.equal(torch.stack(cut), torch.from_numpy(file.pixels([0, 1, 2])) / 255)

@@ -18,7 +18,7 @@ FILL_HELP = f"{PLAIN_FILL_HELP}; noisy_linear: each removed pixel from its neigh
 class ConstantFill(Section):
     """One stated colour."""
 
-    kind: Literal["constant"]
+    kind: Literal["constant"] = Field(description="one colour for all removed pixels")
     value: list[Fraction] = Field(description="1 or 3 numbers in [0, 1]")
 
     @field_validator("value", mode="before")
