@@ -17,6 +17,7 @@ Normalisation = Literal["second_moment", "min_max"]
 _K1, _K2 = 0.01, 0.03  # Wang et al. 2004
 _HYS_LIMIT, _HYS_EPSILON = 0.2, 1e-5  # Dalal and Triggs 2005, as scikit-image has them
 _BLOCK_CELLS = 3
+_CACHED_PX = 2**18  # of one intermediate result: what fits into a core's cache is not fetched from memory again
 
 
 def normalised(maps_BHW: Tensor, how: Normalisation) -> Tensor:
@@ -63,21 +64,39 @@ def ssim(maps_BHW: Tensor, others_BHW: Tensor, range_B: Tensor, *, window_px: in
     height, width = maps_BHW.shape[1:]
     if window_px % 2 == 0 or window_px > min(height, width):
         raise ValueError(f"window_px is {window_px}, expected an odd number of at most {min(height, width)}")
-    first, second = maps_BHW.double(), others_BHW.double()
+    at_once = max(1, _CACHED_PX // (height * width))
+    parts = [
+        _ssim(first.double(), second.double(), spans.double(), window_px)
+        for first, second, spans in zip(
+            maps_BHW.split(at_once), others_BHW.split(at_once), range_B.split(at_once), strict=True
+        )
+    ]
+    return torch.cat(parts)
 
-    def mean(values: Tensor) -> Tensor:
-        rows = functional.avg_pool2d(values[:, None], (window_px, 1), stride=1)
-        return functional.avg_pool2d(rows, (1, window_px), stride=1)[:, 0]
 
-    sample = window_px**2 / (window_px**2 - 1) if window_px > 1 else 1.0
-    mean_1, mean_2 = mean(first), mean(second)
-    variances = sample * (mean(first * first) - mean_1 * mean_1 + mean(second * second) - mean_2 * mean_2)
-    covariance = sample * (mean(first * second) - mean_1 * mean_2)
-    range_B11 = range_B.double()[:, None, None]
+def _ssim(first: Tensor, second: Tensor, range_B: Tensor, window_px: int) -> Tensor:
+    count = window_px**2
+    sample = count / (count - 1) if count > 1 else 1.0
+    mean_1, mean_2 = _window_mean(first, window_px), _window_mean(second, window_px)
+    variances = sample * (_window_mean(first**2 + second**2, window_px) - mean_1**2 - mean_2**2)
+    covariance = sample * (_window_mean(first * second, window_px) - mean_1 * mean_2)
+    range_B11 = range_B[:, None, None]
     c1, c2 = (_K1 * range_B11) ** 2, (_K2 * range_B11) ** 2
     above = (2 * mean_1 * mean_2 + c1) * (2 * covariance + c2)
     below = (mean_1**2 + mean_2**2 + c1) * (variances + c2)
     return torch.where(below > 0, above / below.where(below > 0, 1.0), 1.0).mean(dim=(1, 2))
+
+
+def _window_mean(values_BHW: Tensor, side_px: int) -> Tensor:
+    """Means of all whole windows: [B, H - side + 1, W - side + 1]."""
+    height, width = (size - side_px + 1 for size in values_BHW.shape[1:])
+    rows = values_BHW[:, :, :width].clone()
+    for shift in range(1, side_px):
+        rows += values_BHW[:, :, shift : shift + width]
+    sums = rows[:, :height].clone()
+    for shift in range(1, side_px):
+        sums += rows[:, shift : shift + height]
+    return sums / side_px**2
 
 
 def joint_range(maps_BHW: Tensor, others_BHW: Tensor) -> Tensor:

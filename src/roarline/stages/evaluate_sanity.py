@@ -21,10 +21,9 @@ from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.store import Writer
 from roarline.attribution.call import find_method
-from roarline.attribution.passes import pass_size
 from roarline.config.component import MapFilter, Smooth
 from roarline.data.loading import ImageReader, normalise
-from roarline.evaluation.randomisation import Planes, Reference, histogram_entropy, relative_rise
+from roarline.evaluation.randomisation import Planes
 from roarline.models.load import check_classes, load_classifier
 from roarline.models.randomisation import Layer, RandomWeights, layers_by_use
 from roarline.seeds import derive_seed
@@ -39,13 +38,11 @@ from roarline.stages.sanity_columns import (
     INDEPENDENT,
     ONE_CLASS,
     RANDOM_LOGIT,
-    SILENT,
     SMOOTH,
-    UNUSABLE,
     Layout,
-    Place,
     write_scores,
 )
+from roarline.stages.sanity_table import Compared, Table
 from roarline.stages.scored_rows import Rows, image_size, rows_per_part, rows_to_score
 from roarline.stages.surroundings import surroundings_of
 
@@ -203,8 +200,7 @@ class Sanity:
     ) -> Planes:
         """The method's maps, of other classes where told; its random draws are those of the row's own target."""
         wanted = chunk.targets if targets is None else targets
-        keeps = extraction.method.keeps_activations or extraction.method.one_pass
-        at_once = pass_size(pixels.shape[2], pixels.shape[3], extraction.device, keeps_activations=keeps)
+        at_once = extraction.batch_size((pixels.shape[2], pixels.shape[3]))
         maps = []
         for start in range(0, len(pixels), at_once):
             span = slice(start, start + at_once)
@@ -231,71 +227,6 @@ class Sanity:
             )
             self._weights = repeat, weights
         return self._weights[1]
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Maps of the network as it is; ``finite`` [B] says which of them others can be compared with."""
-
-    planes: Planes
-    finite: Tensor
-    reference: Reference
-
-    @staticmethod
-    def of(planes: Planes, parameters: Mapping[str, Any]) -> Compared:
-        """Prepare some maps; those that aren't finite count as 0 and fail."""
-        clean = planes.without(~planes.finite)
-        similarities, how = parameters["similarities"], parameters["normalisation"]
-        reference = Reference(clean, similarities, how, parameters["window_px"])
-        return Compared(clean, planes.finite, reference)
-
-
-class Table:
-    """Sums over repeats of every measured column, for B rows."""
-
-    def __init__(self, layout: Layout, rows: int) -> None:
-        self.layout = layout
-        self.values = np.zeros((rows, len(layout.columns)))
-        self.counts = np.zeros(len(layout.columns))
-        self.codes = np.zeros((rows, len(layout.columns)), dtype=np.int8)
-
-    def add(self, places: Sequence[Place], to: Compared, others: Planes) -> None:
-        """Add the similarities of some maps to the reference, one a place."""
-        usable = to.finite & others.finite
-        self._put(places, to.reference.similarity(others.without(~usable)), usable)
-
-    def add_chance(self, places: Sequence[Place], to: Compared, others: Planes, seeds: Sequence[Sequence[int]]) -> None:
-        """Add the similarities of displaced maps to the reference, one a place."""
-        usable = to.finite & others.finite
-        self._put(places, to.reference.chance(others.without(~usable), seeds), usable)
-
-    def add_rise(self, to: Compared, others: Planes, bins: int) -> None:
-        """Add the relative rise of the entropy."""
-        usable = to.finite & others.finite
-        before = histogram_entropy(to.planes.read, bins=bins)
-        after = histogram_entropy(others.without(~usable).read, bins=bins)
-        rise = relative_rise(before, after)
-        place = (EFFICIENT, "")
-        self.fail([place], SILENT, torch.isnan(rise).cpu().numpy())
-        self._put([place], rise.nan_to_num(0.0)[:, None], usable)
-
-    def fail(self, places: Sequence[Place], code: int, rows: np.ndarray | None = None) -> None:
-        """Note why some rows, or all, have no value."""
-        for place in places:
-            column = self.codes[:, self.layout.number(place)]
-            column[slice(None) if rows is None else rows] = code
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """Means over repeats, and codes."""
-        return {"values": self.values / np.maximum(self.counts, 1), "codes": self.codes}
-
-    def _put(self, places: Sequence[Place], values_BS: Tensor, usable_B: Tensor) -> None:
-        numbers = [self.layout.number(place) for place in places]
-        self.values[:, numbers] += values_BS.double().cpu().numpy()
-        self.counts[numbers] += 1
-        unusable = ~usable_B.cpu().numpy()
-        for number in numbers:
-            self.codes[unusable, number] = UNUSABLE
 
 
 def _over_noisy_copies(extraction: Extraction, parameters: Mapping[str, Any]) -> Extraction:
