@@ -133,3 +133,12 @@ def test_real_boxes() -> None:
     assert sorted(raw.boxes[:, 0].tolist()) == list(range(11_000))
     assert (raw.labels[raw.boxes[:, 0]] == raw.boxes[:, 1]).all()
     assert raw.boxes[:, 2:].max() == 63
+
+
+def test_a_class_folder_without_images_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, tree(("train", "test")))
+    for split in ("train", "test"):
+        (tmp_path / split / "zebra").mkdir()
+    (tmp_path / "train" / ".cache").mkdir()
+    with pytest.raises(DataError, match="without an image: test/zebra, train/zebra; fill them or delete them"):
+        read(tmp_path, ImageFolderParams(), 0)

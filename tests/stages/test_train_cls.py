@@ -158,7 +158,7 @@ def indexed(content: DatasetContent, folder: Path) -> DatasetContent:
 @pytest.mark.parametrize("limit", [2**30, 100])
 def test_images_in_files_give_the_same_classifier_as_packed_ones(tmp_path, monkeypatch, limit):
     """Resident, and read while the step before computes."""
-    packed = new_toy(tmp_path / "packed", channels=3)
+    packed = Toy(Store(tmp_path / "packed"), dataclasses.replace(toy_content(channels=3), crop_px=SIDE))
     expected = packed.run(packed.classifier()).digest
     monkeypatch.setattr(splits, "_RESIDENT_BYTES_CPU", limit)
     toy = Toy(Store(tmp_path / "indexed"), indexed(packed.content, tmp_path / "raw"))
@@ -182,6 +182,14 @@ def test_without_a_training_split_there_is_nothing_to_train_on(tmp_path):
     toy = new_toy(tmp_path, counts={"test": 10})
     with pytest.raises(DataError, match=r"no training split; leave out the train-cls section"):
         toy.run(toy.classifier(normalization="imagenet"))
+
+
+def test_one_class_leaves_nothing_to_tell_apart(tmp_path):
+    content = dataclasses.replace(toy_content(), class_names=["upper"])
+    content.labels[:] = 0
+    toy = Toy(Store(tmp_path / "artifacts"), content)
+    with pytest.raises(DataError, match="one class, 'upper'"):
+        toy.run(toy.classifier())
 
 
 def test_a_diverging_training_publishes_nothing(toy):

@@ -54,6 +54,7 @@ def read(root: Path | None, params: ImageFolderParams, seed: int) -> RawDataset:
     splits = _splits_of(root, folders, others)
     class_names = sorted({file.class_name for file in files})
     _check_classes(root, files, class_names, folders)
+    _check_empty(root, files, class_names)
     number = {name: index for index, name in enumerate(class_names)}
     order = sorted(files, key=lambda file: SPLITS.index(splits[file.folder]))
     ids = [file.sample_id for file in order]
@@ -128,6 +129,24 @@ def by_class(
         named = ", ".join(loose[:_MOST_NAMED])
         raise DataError(f"{root}: {len(loose)} images lie in no class folder: {named}; expected {_EXPECTED}")
     return found, sorted(others)
+
+
+def _check_empty(root: Path, files: Sequence[ClassFile], class_names: Sequence[str]) -> None:
+    """Refuse class folders without a single image, which would be one class fewer without a word."""
+    if not root.is_dir():
+        return
+    splits = {root / file.file.path.removesuffix(file.sample_id) / file.folder for file in files}
+    known = set(class_names)
+    empty = sorted(
+        f"{split.name}/{folder.name}"
+        for split in splits
+        for folder in split.iterdir()
+        if folder.is_dir() and folder.name not in known and not folder.name.startswith(".")
+    )
+    if empty:
+        raise DataError(
+            f"{root}: class folders without an image: {', '.join(empty[:_MOST_NAMED])}; fill them or delete them"
+        )
 
 
 def _depth(parts: Sequence[Sequence[str]], split_folders: Mapping[str, str]) -> int:

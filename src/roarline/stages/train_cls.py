@@ -30,6 +30,8 @@ from roarline.training.checkpoint import Checkpoint
 from roarline.training.evaluate import evaluate
 from roarline.training.loop import AlterBatch, Trained, train
 
+_FEWEST_CLASSES = 2
+
 
 def run(job: Job, context: Context, writer: Writer) -> None:
     """Make a ``classifier`` artifact.
@@ -45,6 +47,10 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     settings = TrainCls.model_validate(training) if training is not None else None
     path = inputs["dataset"].file(DATASET_FILE)
     with DatasetFile(path) as dataset, ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader:
+        if settings is not None and not dataset.multi_label and dataset.num_classes < _FEWEST_CLASSES:
+            raise DataError(
+                f"data set {dataset.name!r} has one class, {dataset.class_names[0]!r}: there is nothing to tell apart"
+            )
         alteration: Alteration | None = None
         if "classifier" in inputs:
             model, normalization = _trained_before(inputs["classifier"], dataset)
