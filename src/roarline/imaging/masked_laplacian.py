@@ -53,23 +53,26 @@ def solve(rhs_NCHW: Tensor, unknown_N1HW: Tensor, *, tolerance: float, iteration
             break
         product = _dot(residual, correction)
         direction = torch.addcmul(correction, direction, _ratio(product, before))
-        image = _apply(levels[0], direction)
-        step = torch.where(going, _ratio(product, _dot(direction, image)), 0)
+        image = _negative_image(levels[0], direction).mul_(unknown_N1HW)
+        step = torch.where(going, _ratio(product, -_dot(direction, image)), 0)
         solution.addcmul_(direction, step)
-        residual.addcmul_(image, step, value=-1)
+        residual.addcmul_(image, step)
         before = product
     return solution, error[:, :, 0, 0]
 
 
 def neighbour_sums(values: Tensor) -> Tensor:
     """Twice the direct and once the diagonal neighbours inside the image, for every pixel; [..., H, W] to the same."""
-    # [1 2 1]ᵀ · [1 2 1] has 2 beside, 1 across, 4 at the centre; [1 2 1] is [1 1] twice.
+    return _window_sums(values).sub_(values, alpha=4)
+
+
+def _window_sums(values: Tensor) -> Tensor:
+    """As ``neighbour_sums``, and four times the pixel itself: [1 2 1]ᵀ · [1 2 1], where [1 2 1] is [1 1] twice."""
     padded = functional.pad(values, (1, 1, 1, 1))
-    pairs = padded[..., :-1] + padded[..., 1:]
-    triples = pairs[..., :-1] + pairs[..., 1:]
-    pairs = triples[..., :-1, :] + triples[..., 1:, :]
-    sums = pairs[..., :-1, :] + pairs[..., 1:, :]
-    return sums.sub_(values, alpha=4)
+    pairs = padded[..., :-1, :] + padded[..., 1:, :]
+    triples = pairs[..., :-1, :] + pairs[..., 1:, :]
+    pairs = triples[..., :-1] + triples[..., 1:]
+    return pairs[..., :-1] + pairs[..., 1:]
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,13 @@ class _Level:
 
     Attributes:
         unknown: [N, 1, h, w].
-        degree: [1, 1, h, w].
+        centre: [1, 1, h, w], the degree and 4, what ``_window_sums`` has of the pixel itself.
         jacobi: [N, 1, h, w], 1 / degree at unknown cells, 0 at known ones.
         rows: [h, ceil(h / 2)], from the next coarser level's rows to this one's; columns [w, ceil(w / 2)] likewise.
     """
 
     unknown: Tensor
-    degree: Tensor
+    centre: Tensor
     jacobi: Tensor
     rows: Tensor
     columns: Tensor
@@ -98,7 +101,7 @@ def _levels(unknown_N1HW: Tensor) -> list[_Level]:
         height, width = unknown.shape[-2:]
         degree = neighbour_sums(torch.ones_like(unknown[:1])).clamp(min=1)
         rows, columns = _interpolation(height, unknown), _interpolation(width, unknown)
-        levels.append(_Level(unknown, degree, unknown / degree, rows, columns))
+        levels.append(_Level(unknown, degree + 4, unknown / degree, rows, columns))
         if min(height, width) <= _COARSEST_PX:
             return levels
         # Cells that stick out of an image of odd size count as unknown.
@@ -122,22 +125,22 @@ def _cycle(levels: list[_Level], depth: int, rhs: Tensor) -> Tensor:
     level = levels[depth]
     found = rhs * level.jacobi
     if depth + 1 < len(levels):
-        residual = rhs - _apply(level, found)
+        residual = _negative_image(level, found).add_(rhs).mul_(level.unknown)
         summed = torch.matmul(level.rows.T, torch.matmul(residual, level.columns))
         correction = _cycle(levels, depth + 1, summed * levels[depth + 1].unknown)
         spread = torch.matmul(torch.matmul(level.rows, correction), level.columns.T)
-        found = torch.addcmul(found, spread, level.unknown)
+        found.addcmul_(spread, level.unknown)
         sweeps = 1
     else:
         sweeps = _COARSEST_SWEEPS
     for _ in range(sweeps):
-        found = torch.addcmul(found, rhs - _apply(level, found), level.jacobi)
+        found.addcmul_(_negative_image(level, found).add_(rhs), level.jacobi)
     return found
 
 
-def _apply(level: _Level, values: Tensor) -> Tensor:
-    """The system's matrix times values that are 0 at known cells."""
-    return torch.addcmul(neighbour_sums(values).neg_(), level.degree, values).mul_(level.unknown)
+def _negative_image(level: _Level, values: Tensor) -> Tensor:
+    """Minus the system's matrix times values that are 0 at known cells; at known cells the result means nothing."""
+    return _window_sums(values).addcmul_(level.centre, values, value=-1)
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
