@@ -155,10 +155,12 @@ def test_idsds_reads_maps_with_their_sign_and_says_where_there_is_no_order(store
     values = scores_of(store, "evaluate-idsds", IDSDS, dataset=dataset, classifier=classifier, maps=maps).columns
     assert values["idsds", ""].values == pytest.approx([-1.0] * 8)
     positive = {**IDSDS, "sign": "absolute"}
-    flat = toy_maps(store, dataset, np.full((8, 8, 8), -0.25, dtype=np.float32))
-    table = scores_of(store, "evaluate-idsds", positive, dataset=dataset, classifier=classifier, maps=flat)
-    assert np.isnan(table.columns["idsds", ""].values).all()
-    assert dict(table.columns["idsds", ""].reasons) == {SAME_SUMS: 8}
+    flat = toy_maps(store, dataset, np.full((8, 8, 8), -0.1, dtype=np.float32))
+    for grid in (4, 3):  # patches of 2 × 2 px; of 2 or 3 px a side
+        parameters = {**positive, "grid": grid}
+        table = scores_of(store, "evaluate-idsds", parameters, dataset=dataset, classifier=classifier, maps=flat)
+        assert np.isnan(table.columns["idsds", ""].values).all()
+        assert dict(table.columns["idsds", ""].reasons) == {SAME_SUMS: 8}
 
 
 def test_a_grid_finer_than_the_image_is_refused(store):

@@ -39,8 +39,7 @@ def patch_sums(maps_BHW: Tensor, grid: int) -> Tensor:
     Returns:
         float64 [B, P].
     """
-    index = patch_index(maps_BHW.shape[1], maps_BHW.shape[2], grid, maps_BHW.device)
-    sums = torch.zeros((len(maps_BHW), grid**2), dtype=torch.float64, device=maps_BHW.device)
-    for patch in range(grid**2):
-        sums[:, patch] = maps_BHW[:, index == patch].double().sum(1)
-    return sums
+    index_P = patch_index(maps_BHW.shape[1], maps_BHW.shape[2], grid).flatten()
+    order_P = index_P.argsort(stable=True).to(maps_BHW.device)
+    by_patch = torch.split(maps_BHW.flatten(1)[:, order_P].double(), torch.bincount(index_P).tolist(), dim=1)
+    return torch.stack([values.sum(1) for values in by_patch], dim=1)

@@ -62,7 +62,7 @@ class Content:
         sanity: What is left of maps where the network knows nothing.
         settings: (name, value) pairs in words: what the experiment asked for.
         leaderboard: What was measured with the classifier; ``localization``: against ground truth, and of maps alone.
-        retraining: Mode (``roar``, ``kar``, ``recursive_roar``) to its panels: accuracy, leakage.
+        retraining: Mode (``roar``, ``kar``, ``recursive_roar``) to its panels: accuracy, leakage; ``f_fidelity``: two.
         comparisons: How far the ranking can be trusted; ``words``: what its pictures' words mean.
         removed_fraction: Share of pixels removed in the gallery's masked images.
     """

@@ -34,6 +34,11 @@ _TITLES = {
     "road_combined": "ROAD combined",
     "irof": "IROF",
     "aopc": "AOPC",
+    "sensitivity_n": "Sensitivity-n",
+    "max_sensitivity": "Max-sensitivity",
+    "avg_sensitivity": "Average sensitivity",
+    "aic": "AIC",
+    "sic": "SIC",
     "max_box_acc": "MaxBoxAcc",
     "max_box_acc_v2": "MaxBoxAccV2",
     "pxap": "PxAP",
@@ -57,6 +62,9 @@ _TITLES = {
     "grid_pointing_game": "GridPG",
     "difull": "DiFull",
 }
+
+# Settings that sum a metric up and go without saying.
+_UNSAID = (MEAN_SETTING, "mean over explanation sizes")
 
 
 def metric_title(metric: str) -> str:
@@ -144,7 +152,7 @@ def _column(metric: str, setting: str, scores: Scores, component: MetricComponen
     if row.removed_fraction is not None:
         shown = f", {fraction_percent(row.removed_fraction)} removed"
     else:
-        shown = f", {setting}" if setting and setting != MEAN_SETTING else ""
+        shown = f", {setting}" if setting and setting not in _UNSAID else ""
     return Column(
         metric, setting, f"{metric_title(metric)}{shown}", arrow, component.summary if component else "", row.unit
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from roarline.artifacts.store import Writer
 from roarline.errors import UserInputError
@@ -27,7 +28,10 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     def measure(batch: Batch) -> np.ndarray:
         """float64 [B, 2 · P]: what each patch's deletion costs, then the map's sum in it."""
         drops = deletion_drops(batch.score_of(parameters["score"]), batch.images, batch.fill, grid)
-        return np.concatenate([drops.cpu().numpy(), patch_sums(batch.maps, grid).cpu().numpy()], axis=1)
+        flat = batch.maps.flatten(1)
+        constant = (flat.amin(1) == flat.amax(1))[:, None]  # patches that differ by a pixel would give it an order
+        sums = torch.where(constant, 0.0, patch_sums(batch.maps, grid))
+        return torch.cat([drops, sums], dim=1).cpu().numpy()
 
     def width(size: tuple[int, int]) -> int:
         if grid > min(size):

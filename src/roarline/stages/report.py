@@ -32,6 +32,7 @@ from roarline.report.comparison_plots import draw_comparisons
 from roarline.report.comparison_text import words
 from roarline.report.comparisons import comparisons_from_tables
 from roarline.report.content import ClassifierFacts, Content, Failure, as_json
+from roarline.report.f_fidelity import f_fidelity_panels
 from roarline.report.findings import RANDOM_COMPONENT, Facts
 from roarline.report.formatting import percent, quantity
 from roarline.report.leaderboard import build_leaderboard
@@ -122,6 +123,8 @@ def _content(
     fraction, fill = _gallery_removal(parameters)
     chance = Level(f"{facts.guessing} ({percent(facts.chance)})", facts.chance)
     retraining = {mode: tuple(panels) for mode in MODES if (panels := retraining_panels(scores, methods, mode, chance))}
+    if gaps := f_fidelity_panels(scores, methods):
+        retraining["f_fidelity"] = tuple(gaps)
     score_kind = perturbation["score"] if perturbation else "probability"
     return Content(
         title=parameters["title"],
