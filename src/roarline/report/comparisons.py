@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from roarline.report.leaderboard import metric_title
-from roarline.report.scores import MEAN_SETTING, Method, Scores
+from roarline.report.leaderboard import UNSAID, metric_title
+from roarline.report.scores import Method, Scores
 
 EVERY, BASE = "all", "base"
 _FACTORS = {
@@ -142,7 +142,7 @@ def setting_title(metric: str, setting: str, scores: Scores) -> str:
     rows = scores.overall(metric, setting)
     higher = next((row.higher_is_better for row in rows.values()), None)
     arrow = {True: " ↑", False: " ↓", None: ""}[higher]
-    return f"{metric_title(metric)}{f', {setting}' if setting and setting != MEAN_SETTING else ''}{arrow}"
+    return f"{metric_title(metric)}{f', {setting}' if setting and setting not in UNSAID else ''}{arrow}"
 
 
 def _agreement(rows: Sequence[Row], titles: Mapping[tuple[str, str], str]) -> AgreementMap | None:

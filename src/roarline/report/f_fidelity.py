@@ -8,8 +8,8 @@ from roarline.report.panels import Line, Panel
 from roarline.report.scores import SIZE_SETTING, Method, Scores
 
 _PANELS = {
-    "ffid_plus": "FFid+: gaps in what is called relevant (higher is better)",
-    "ffid_minus": "FFid−: gaps in all else (lower is better)",
+    "ffid_plus": "FFid+: gaps in the explanation (higher is better)",
+    "ffid_minus": "FFid−: gaps in the rest (lower is better)",
 }
 
 

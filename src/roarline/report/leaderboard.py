@@ -64,7 +64,7 @@ _TITLES = {
 }
 
 # Settings that sum a metric up and go without saying.
-_UNSAID = (MEAN_SETTING, "mean over explanation sizes")
+UNSAID = (MEAN_SETTING, "mean over explanation sizes")
 
 
 def metric_title(metric: str) -> str:
@@ -152,7 +152,7 @@ def _column(metric: str, setting: str, scores: Scores, component: MetricComponen
     if row.removed_fraction is not None:
         shown = f", {fraction_percent(row.removed_fraction)} removed"
     else:
-        shown = f", {setting}" if setting and setting not in _UNSAID else ""
+        shown = f", {setting}" if setting and setting not in UNSAID else ""
     return Column(
         metric, setting, f"{metric_title(metric)}{shown}", arrow, component.summary if component else "", row.unit
     )
