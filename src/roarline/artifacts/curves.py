@@ -1,7 +1,8 @@
 """``curves.h5`` of a ``scores`` artifact: every row's curve of the classifier's score. Imports no torch.
 
 Layout (M rows, a row is an (image, target class) pair, as in the maps): ``/sample_ids`` [M] str, ``/targets`` [M]
-int64, and for each of morf, lerf, insertion and deletion that was asked for a group with ``fractions`` [S] float64 and
+int64, and for each curve that was needed (morf, lerf, insertion, deletion, road_morf, road_lerf, irof,
+region_perturbation_<side of a patch>) a group with ``fractions`` [S] float64, of pixels, superpixels or patches, and
 ``scores`` [M, S] float32. A row that failed holds NaN; ``scores.parquet`` says why.
 """
 
