@@ -1,7 +1,7 @@
 """evaluate-perturbation against the forward passes it needs: reading images and maps, ranks, removal, scores, files.
 
-Metrics that impute pixels or cut images into superpixels have a line of their own, without the time of the two, and
-that time has lines beside it: there the "efficiency" is the time of all bare passes ÷ the time of what is timed apart.
+Metrics that impute pixels, cut images into superpixels or compress them have lines of their own, without the time of
+that, which has lines beside it: there the "efficiency" is the time of all bare passes ÷ that of what is timed apart.
 """
 
 from __future__ import annotations
@@ -38,12 +38,18 @@ GOAL = 0.9
 _CLASSES = 1000
 _SETTINGS: dict[str, dict[str, Any]] = {
     "default metrics": {},
+    "pixel sets, perturbations, information": {
+        "metrics": ["sensitivity_n", "faithfulness_correlation", "infidelity", "aic", "sic"],
+        "sensitivity_n": {"subsets": 10},
+        "faithfulness_correlation": {"subsets": 10},
+        "infidelity": {"samples": 10},
+    },
     "ROAD, IROF, patches": {"metrics": ["road_morf", "road_lerf", "road_combined", "irof", "region_perturbation"]},
 }
 
 
 def measure(options: Options) -> Iterator[Measurement]:
-    """Two runs for each network: the default settings, 11 fractions and 28 steps; and ROAD, IROF and patches."""
+    """Runs for each network: the default settings, 11 fractions and 28 steps; measures that share no curve; regions."""
     perturbation_inputs._superpixels.limit_bytes = 0  # or else the second turn would find the first one's
     small = {"steps": 4, "fractions": [0.0, 0.5, 1.0]} if options.quick else {}
     on_gpu = options.device.startswith("cuda")
@@ -118,14 +124,19 @@ class _Run:
 
     @property
     def passes_an_image(self) -> int:
-        """Altered images of each image, shared by all metrics."""
-        return len(self._measured.altered.removals)
+        """Altered images of each image, shared by all metrics; measures beside the curves need the untouched one."""
+        measures = sum(measure.passes for measure in self._measured.measures)
+        return len(self._measured.altered.removals) + measures + bool(measures)
 
     def __call__(self) -> None:
         shutil.rmtree(self._folder / "parts", ignore_errors=True)
         rows = rows_to_score(self._dataset, self._maps, None, 0)
         parts = ScoreParts(
-            self._folder / "parts", len(rows), rows_per_part(self._side, self._side), self.passes_an_image
+            self._folder / "parts",
+            len(rows),
+            rows_per_part(self._side, self._side),
+            len(self._measured.altered.removals),
+            len(self._measured.columns),
         )
         values = score_rows(self._scoring, rows, self._reader, self._maps, parts, lambda done, total, unit: None)
         write_scores(self._folder, rows, values, self._measured, "probability")

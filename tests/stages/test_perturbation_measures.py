@@ -32,6 +32,7 @@ from roarline.seeds import derive_seed
 from roarline.stages import evaluate_perturbation as stage
 from roarline.stages import measured_rows
 from roarline.stages.job import Context
+from roarline.stages.perturbation_measures import find_measures
 from tests.stages.toy_classifier import job_for, toy_classifier, toy_dataset
 from tests.stages.toy_maps import distinct_values, toy_maps
 
@@ -183,6 +184,7 @@ def test_metrics_of_the_same_images_share_passes(
     # untouched image once.
     sets, perturbations, curve, untouched = 20 * 2, 18 * 2, 4, 1
     assert sum(passes) == COUNT * (sets + perturbations + curve + untouched)
+    assert sum(measure.passes for measure in find_measures(PARAMETERS)) == sets + perturbations + curve
     assert sum(size < 32 for size in passes) <= 5  # the last pass of each measure
 
 

@@ -62,9 +62,9 @@ def definitions(facts: Facts) -> Iterator[str]:
         )
     if any(facts.has(metric) for metric in ("road_morf", "road_lerf", "road_combined")):
         yield (
-            "ROAD (arXiv 2202.00449) does as MoRF and LeRF do, but imputes each removed pixel from its neighbours, plus "
-            "a little noise, so that the shape of what was removed gives less away: MoRF lower, LeRF higher, and half "
-            "of LeRF minus MoRF (combined) higher is better."
+            "ROAD (arXiv 2202.00449) does as MoRF and LeRF do, but imputes each removed pixel from its neighbours, "
+            "plus a little noise, so that the shape of what was removed gives less away: MoRF lower, LeRF higher, and "
+            "half of LeRF minus MoRF (combined) higher is better."
         )
     if facts.has("irof") or facts.has("region_perturbation") or facts.has("aopc"):
         yield (
@@ -75,6 +75,29 @@ def definitions(facts: Facts) -> Iterator[str]:
         yield (
             "The deviations are the relative change of the probability at the removed fractions: high for the most "
             "relevant pixels (MoRF), low for the least relevant (LeRF)."
+        )
+    if facts.has("sensitivity_n") or facts.has("faithfulness_correlation"):
+        yield (
+            "Sensitivity-n (arXiv 1711.06104) and the faithfulness correlation (arXiv 2005.00631) remove random sets "
+            "of pixels: does the relevance of a set go along with what its removal costs? A correlation, higher is "
+            "better; a constant map has none."
+        )
+    if facts.has("infidelity"):
+        yield (
+            "Infidelity (arXiv 1901.09392) asks how far the relevance of random squares, or of noise, is from what "
+            "they cost the classifier, in squares of its score: lower is better."
+        )
+    if facts.has("max_sensitivity") or facts.has("avg_sensitivity"):
+        yield (
+            "Max- and average sensitivity (arXiv 1901.09392) ask the method again about the image under noise that "
+            "nobody sees: by how much of its norm does the map change? Lower is better; a map that never looks at the "
+            "image has 0."
+        )
+    if facts.has("aic") or facts.has("sic"):
+        yield (
+            "AIC and SIC (arXiv 1906.02825) make the most relevant pixels of a blurred image sharp, and draw accuracy "
+            "(AIC) or probability (SIC) over the size of the compressed image: the area is higher where the classifier "
+            "knows early."
         )
     if any(facts.has(metric) for metric in LOCALIZATION_METRICS):
         yield (

@@ -112,10 +112,17 @@ class MeasuredRows:
 
 
 class Measure(Protocol):
-    """Fills one or more columns."""
+    """Fills one or more columns.
+
+    Attributes:
+        reads_ranks: Whether it needs the rows' ranks.
+        passes: Altered images of each row that go through the network, beside the untouched one; those of a method or
+            of a metric of the user's own are not counted.
+    """
 
     columns: list[Column]
     reads_ranks: bool
+    passes: int
 
     def __call__(self, rows: MeasuredRows) -> list[Judged]:
         """A number a row for each column."""

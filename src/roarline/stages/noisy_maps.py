@@ -44,7 +44,7 @@ class NoisyMaps:
         radius_C: Of the noise, in units of the network's input.
     """
 
-    reads_ranks = False
+    reads_ranks, passes = False, 0
 
     def __init__(self, extraction: Extraction, parameters: Mapping[str, Any], radius_C: Sequence[float]) -> None:
         self.extraction, self.parameters, self.radius = extraction, parameters, list(radius_C)

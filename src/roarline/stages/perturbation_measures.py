@@ -52,7 +52,7 @@ def measure_rows(measures: Sequence[Measure], rows: MeasuredRows) -> tuple[np.nd
 class OwnMeasure:
     """A metric of the user's own."""
 
-    reads_ranks = False
+    reads_ranks, passes = False, 0
 
     def __init__(self, metric: OwnMetric) -> None:
         self.metric, self.columns = metric, [(metric.name, "")]
@@ -103,6 +103,7 @@ class PixelSets:
         self.wanted, self.subsets, self.fill = wanted, subsets, fill
         self.columns = [one.column for one in wanted]
         self.fractions = sorted({one.fraction for one in wanted})
+        self.passes = subsets * len(self.fractions)
 
     def __call__(self, rows: MeasuredRows) -> list[Judged]:
         height, width = rows.images.shape[2:]
@@ -114,15 +115,14 @@ class PixelSets:
             _BLOCK * len(sizes),
         )
         fill = rows.network.fill(rows.images, self.fill)
-        copies = self.subsets * len(sizes)
-        relevance = torch.empty(len(rows.images), copies, dtype=torch.float64, device=rows.images.device)
+        relevance = torch.empty(len(rows.images), self.passes, dtype=torch.float64, device=rows.images.device)
 
         def alter(row: int, first: int, last: int) -> Tensor:
             masks = sets(row, first, last)
             relevance[row, first:last] = relevance_of(masks, rows.maps[row])
             return replace(rows.images[row : row + 1], masks, _of_row(fill, row))
 
-        after = rows.network.scores(rows.network.outputs(rows, copies, alter))
+        after = rows.network.scores(rows.network.outputs(rows, self.passes, alter))
         found = []
         for one in self.wanted:
             chosen = slice(self.fractions.index(one.fraction), one.subsets * len(sizes), len(sizes))
@@ -136,7 +136,7 @@ class Infidelity:
     reads_ranks = False
 
     def __init__(self, settings: Mapping[str, Any], kind: str) -> None:
-        self.settings, self.kind = settings, kind
+        self.settings, self.kind, self.passes = settings, kind, settings["samples"]
         self.columns = [("infidelity", kind)]
 
     def __call__(self, rows: MeasuredRows) -> list[Judged]:
@@ -150,15 +150,14 @@ class Infidelity:
 
         weights = rows.network.draws(rows, f"infidelity {self.kind}", draw, _BLOCK)
         fill = rows.network.fill(rows.images, self.settings["fill"])
-        copies = self.settings["samples"]
-        relevance = torch.empty(len(rows.images), copies, dtype=torch.float64, device=rows.images.device)
+        relevance = torch.empty(len(rows.images), self.passes, dtype=torch.float64, device=rows.images.device)
 
         def alter(row: int, first: int, last: int) -> Tensor:
             drawn = weights(row, first, last)
             relevance[row, first:last] = relevance_of(drawn, rows.maps[row])
             return perturb(rows.images[row : row + 1], drawn, _of_row(fill, row))
 
-        after = rows.network.scores(rows.network.outputs(rows, copies, alter))
+        after = rows.network.scores(rows.network.outputs(rows, self.passes, alter))
         return [infidelity(relevance, rows.before, after, normalise=self.settings["normalise"])]
 
 
@@ -168,7 +167,7 @@ class InformationCurves:
     reads_ranks = True
 
     def __init__(self, settings: Mapping[str, Any], metrics: set[str]) -> None:
-        self.settings = settings
+        self.settings, self.passes = settings, 1 + len(settings["fractions"])
         self.columns: list[Column] = [(name, "") for name in ("aic", "sic") if name in metrics]
 
     def __call__(self, rows: MeasuredRows) -> list[Judged]:
@@ -186,7 +185,7 @@ class InformationCurves:
             counts = hidden[first:last]
             return remove(rows.images[one], ranks[one], counts, blurred[one], order="least_relevant_first")
 
-        partly, whole = rows.network.outputs(rows, len(shares), alter), rows.untouched
+        partly, whole = rows.network.outputs(rows, self.passes, alter), rows.untouched
         with rows.network.timed("compression"):
             sizes = self._sizes(rows, blurred_pixels.cpu(), hidden.cpu()).to(ranks.device)
         probabilities = torch.cat([partly.probabilities, whole.probabilities], dim=1)
