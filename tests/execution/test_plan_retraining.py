@@ -156,7 +156,7 @@ def test_a_loaded_classifier_needs_a_training_to_be_fine_tuned_by(tmp_path: Path
     save_file(build("small_cnn", {"width": 4}, 10, input_size=(8, 8), seed=0).state_dict(), tmp_path / "w.safetensors")
     text = TEXT.replace("params: {width: 4}}", f"params: {{width: 4}}, weights: {tmp_path / 'w.safetensors'}}}")
     text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("train-cls"))
-    with pytest.raises(UserInputError, match="evaluate-idsds needs a training section"):
+    with pytest.raises(UserInputError, match="evaluate-idsds: needs a training section"):
         plan(tmp_path, "evaluate-idsds={}", text=text)
     jobs = by_label(plan(tmp_path, "evaluate-idsds={training: {epochs: 1}}", text=text))
     tuned = jobs["train-cls small_cnn, fine-tuned for evaluate-idsds"]
