@@ -22,6 +22,7 @@ HOT_PATHS = {
     "training": "benchmarks.training",
     "localization": "benchmarks.localization",
     "imputation": "benchmarks.imputation",
+    "comparisons": "benchmarks.comparisons",
 }
 
 

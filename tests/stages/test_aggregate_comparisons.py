@@ -131,6 +131,28 @@ def test_sweep_points_are_compared_with_the_base_and_change_no_score(
     assert row["tau_min"] == pytest.approx(stats.kendalltau(base, other).statistic)
 
 
+def test_areas_that_have_no_rows_take_part_in_the_agreement_of_metrics(store: Store, rng: np.random.Generator) -> None:
+    """The relative area of ROAR is a ratio of areas: it orders methods, and no image has one of its own."""
+    places, inputs = grid(
+        store,
+        {
+            **{
+                (name, "roar", fraction, False): [flags(rng, accuracy) for _ in range(2)]
+                for name, accuracy in {"good": 0.2, "bad": 0.6, "chance": 0.8}.items()
+                for fraction in (0.3, 0.6)
+            },
+            (None, "reference", 0.0, False): [flags(rng, 0.9) for _ in range(2)],
+            (None, "everything_removed", 1.0, False): [flags(rng, 0.1) for _ in range(2)],
+        },
+    )
+    tables = read_comparisons(aggregate(store, inputs, places))
+    (row,) = tables["metric_agreement"]
+    assert {row["first_metric"], row["second_metric"]} == {"roar_accuracy", "roar_relative_area"}
+    assert row["spearman_images"] is None
+    assert row["kendall_tau_b"] == pytest.approx(1)
+    assert {row["metric"] for row in tables["pairwise_tests"]} == {"roar_accuracy"}
+
+
 def test_no_scores_no_rows(store: Store) -> None:
     tables = read_comparisons(aggregate(store, {}))
     assert all(rows == [] for rows in tables.values())

@@ -125,8 +125,14 @@ def comparisons_from_tables(tables: Tables, scores: Scores, methods: Sequence[Me
     reliability = sorted(tables["metric_reliability"], key=lambda row: order.get(row["metric"], len(order)))
     names = [(row["metric"], row["setting"] or "") for row in reliability]
     titles = {name: setting_title(*name, scores) for name in names}
+    compared = [
+        (row[f"{which}_metric"], row[f"{which}_setting"] or "")
+        for row in tables["metric_agreement"]
+        for which in ("first", "second")
+    ]
+    compared = sorted(dict.fromkeys(compared), key=lambda name: order.get(name[0], len(order)))
     return Comparisons(
-        _agreement(tables["metric_agreement"], titles),
+        _agreement(tables["metric_agreement"], {name: setting_title(*name, scores) for name in compared}),
         tuple(
             Alpha(titles[name], row["alpha"], row["alpha_low"], row["alpha_high"], int(row["images"]))
             for name, row in zip(names, reliability, strict=True)

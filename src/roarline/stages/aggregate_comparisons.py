@@ -67,6 +67,7 @@ def comparison_tables(
     confidence: float,
     resamples: int,
     seed: int,
+    areas: Mapping[Name, Mapping[str, float]] | None = None,
 ) -> dict[str, list[Row]]:
     """The rows of ``COMPARISON_TABLES``.
 
@@ -76,6 +77,8 @@ def comparison_tables(
         methods: In the order of the configuration.
         directions: Metric to whether higher is better; None where methods aren't ranked by it.
         points: Prefixes of settings that stand for one point of a curve.
+        areas: Scores that are known as such only, of a metric and setting, method to value: their orders of the methods
+            are compared with others.
     """
     scored = {
         (one.metric, one.setting): (one, family)
@@ -91,7 +94,7 @@ def comparison_tables(
     stable = list(_stability(ranked, families, sweep, points))
     return {
         **_rows_of_comparisons(compared, tests),
-        "metric_agreement": list(_agreement(ranked, methods)),
+        "metric_agreement": list(_agreement(ranked | _bare(areas or {}, directions), methods)),
         "rank_stability": [row for rows, _ in stable for row in rows],
         "rank_stability_summary": [row for _, rows in stable for row in rows],
     }
@@ -139,6 +142,20 @@ def _scored(
             np.array([np.nan if score is None else score for score in scores]),
             draws_KB=np.stack(drawn) if len(drawn) == len(pairs) else None,
         )
+
+
+def _bare(
+    areas: Mapping[Name, Mapping[str, float]], directions: Mapping[str, bool | None]
+) -> dict[Name, tuple[Scored, Family]]:
+    """Scores without rows or resamples, of metrics with a direction."""
+    nothing = Family([], torch.empty(0, dtype=torch.int64), [])
+    return {
+        (metric, setting): (
+            Scored(metric, setting, directions[metric], tuple(values), np.array(list(values.values()))), nothing
+        )
+        for (metric, setting), values in areas.items()
+        if directions[metric] is not None and values
+    }  # fmt: skip
 
 
 def _of_rows(

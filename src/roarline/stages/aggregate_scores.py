@@ -59,6 +59,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     resamples: int = parameters["resamples"]
     seeds = {family: derive_seed(parameters["seed"], STAGE, family) for family in (*FAMILIES, _CELLS)}
     rows: list[Summary] = []
+    areas: list[Summary] = []
     families: list[Family] = []
     total, done = len(inputs), 0
     for name in FAMILIES:
@@ -80,7 +81,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         columns, images = cell_columns(grid)
         rows += summarise(columns, images, **settings, resamples=resamples, seed=seeds[_CELLS])
         shared = {name: settings[name] for name in ("baseline", "confidence")}
-        rows += area_rows(grid, **shared, resamples=resamples, seed=seeds[_CELLS])
+        areas = area_rows(grid, **shared, resamples=resamples, seed=seeds[_CELLS])
+        rows += areas
         families.append(Family(columns, images, grid.sample_ids))
     rows = _ordered(rows, list(metrics), [*methods, REFERENCE])
     table = _table(rows, metrics, parameters["dataset"], parameters["model"])
@@ -98,9 +100,19 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         confidence=parameters["confidence"],
         resamples=resamples,
         seed=derive_seed(parameters["seed"], STAGE, "comparisons"),
+        areas=_by_method(areas),
     )
     write_comparisons(writer.out, comparisons)
     context.progress(total, total, "inputs")
+
+
+def _by_method(rows: Sequence[Summary]) -> dict[tuple[str, str], dict[str, float]]:
+    """Of a metric and setting, method to its score."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        if row.value is not None:
+            found.setdefault((row.metric, row.setting), {})[row.method] = row.value
+    return found
 
 
 def _swept(role: str, methods: Sequence[str], inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
