@@ -141,6 +141,27 @@ def test_the_blur_fill_is_each_images_own(toy):
     assert (after.flatten(1).std(1) < before.flatten(1).std(1)).all()
 
 
+def test_a_constant_fill_is_the_same_colour_in_every_split(toy):
+    maps = toy.publish_maps("patch")
+    fill = {"kind": "constant", "value": [0.25]}
+    trained_on, validation, test = watched(
+        toy, maps, removed_fraction=1.0, fill=fill, normalization={"mean": [0.5], "std": [0.5]}
+    )
+    for images in (*trained_on, validation, test):
+        assert images.unique().tolist() == [-0.5]  # (0.25 - 0.5) / 0.5, exactly
+
+
+def test_uniform_noise_is_each_samples_own_whatever_is_removed_from_it(toy):
+    """Of every split, the same for every method; batches have shuffled the training images."""
+    patch, noise = toy.publish_maps("patch"), toy.publish_maps("noise", random_maps)
+    everything = {"removed_fraction": 1.0, "fill": "uniform_noise", "normalization": {"mean": [0.0], "std": [1.0]}}
+    one, other = (watched(toy, maps, **everything) for maps in (patch, noise))
+    for first, second in zip((*one[0], *one[1:]), (*other[0], *other[1:]), strict=True):
+        assert torch.equal(first, second)
+        assert len(first.flatten(1).unique(dim=0)) == len(first)
+        assert 0 <= first.min() < 0.1 < 0.9 < first.max() < 1
+
+
 def test_original_roar_bug_seeds_cells_of_one_repeat_share_weights_and_batches_and_repeats_differ(toy):
     patch, noise = toy.publish_maps("patch"), toy.publish_maps("noise", random_maps)
     reference, *_ = watched(toy)
