@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from roarline.artifacts.store import Artifact
-from roarline.attribution.call import find_method
+from roarline.attribution.call import Attribution, find_method
 from roarline.attribution.surroundings import Surroundings
 from roarline.config.component import MapFilter, Smooth
 from roarline.data.loading import ImageReader
@@ -33,6 +34,15 @@ from roarline.stages.surroundings import surroundings_of
 
 _BLOCK = 4  # copies from one generator
 _REDUCTIONS = {"max_sensitivity": largest_change, "avg_sensitivity": mean_change}
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """Copies of one pass, perhaps still under way: their maps, ids, and the rows that they are of."""
+
+    maps: Attribution
+    ids: list[str]
+    owners: list[int]
 
 
 class NoisyMaps:
@@ -62,23 +72,33 @@ class NoisyMaps:
             lambda generator: uniform_noise(generator, _BLOCK, height, width, self.radius),
             _BLOCK,
         )
-        changes = [
-            self._changes(rows, spans, noise)
-            for spans in spans_of_passes(len(rows.images), self.copies, self.extraction.batch_size((height, width)))
-        ]
+        targets, changes = rows.targets.cpu().numpy(), []
+        previous: _Launched | None = None
+        for spans in spans_of_passes(len(rows.images), self.copies, self.extraction.batch_size((height, width))):
+            launched = self._launch(rows, targets, spans, noise)
+            if previous is not None:  # fetched while the next ones compute
+                changes.append(self._changes(rows, previous))
+            previous = launched
+        if previous is not None:
+            changes.append(self._changes(rows, previous))
         changes_BD = torch.cat(changes).reshape(len(rows.images), self.copies)
         return [_REDUCTIONS[metric](changes_BD) for metric, _ in self.columns]
 
-    def _changes(self, rows: MeasuredRows, spans: list[tuple[int, int, int]], noise: BlockDraws) -> Tensor:
-        """float64 [N], the relative change of each copy of one pass."""
+    def _launch(
+        self, rows: MeasuredRows, targets_B: np.ndarray, spans: list[tuple[int, int, int]], noise: BlockDraws
+    ) -> _Launched:
+        """Call the method on the copies of one pass."""
         images = torch.cat([rows.images[row] + noise(row, first, last) for row, first, last in spans])
         owners = [row for row, first, last in spans for _ in range(first, last)]
         ids = [f"{rows.sample_ids[row]} with noise {copy}" for row, first, last in spans for copy in range(first, last)]
         of_image = dict(zip(ids, (rows.sample_ids[row] for row in owners), strict=True))
         self.extraction.surroundings = _of_copies(self.surroundings, of_image)
-        targets = rows.targets[owners].cpu().numpy()
-        maps = self._as_in_file(self.extraction.fetch(self.extraction.launch_images(images, targets, ids), ids).maps)
-        return relative_change(rows.maps[owners], maps.to(rows.maps.device))
+        return _Launched(self.extraction.launch_images(images, targets_B[owners], ids), ids, owners)
+
+    def _changes(self, rows: MeasuredRows, launched: _Launched) -> Tensor:
+        """float64 [N], the relative change of each copy of one pass."""
+        maps = self._as_in_file(self.extraction.fetch(launched.maps, launched.ids).maps)
+        return relative_change(rows.maps[launched.owners], maps.to(rows.maps.device))
 
     def _as_in_file(self, maps: np.ndarray) -> Tensor:
         """What a map becomes until it is evaluated: [N, H, W]."""
