@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 
 import pytest
@@ -48,6 +49,17 @@ def test_equal_inputs_give_an_equal_digest_whatever_the_times(tmp_path):
 def test_the_page_is_outside_the_digest_and_the_json_inside(report: Artifact):
     assert report.manifest.files["index.html"].content is None
     assert report.manifest.files["report.json"].content is not None
+
+
+def test_every_figure_of_the_page_is_a_file_too(report: Artifact):
+    files = [name for name in report.manifest.files if name.endswith(".svg")]
+    assert "roar-accuracy.svg" in files
+    page = report.file("index.html").read_text(encoding="utf-8")
+    for name in files:
+        svg = report.file(name).read_bytes()
+        assert svg.lstrip().startswith(b"<?xml")
+        assert base64.b64encode(svg).decode() in page
+        assert report.manifest.files[name].content is None  # another matplotlib may draw other bytes
 
 
 def test_the_json_holds_what_the_page_shows(report: Artifact, recipe: Recipe):

@@ -64,7 +64,7 @@ _TRAINING_LINES = (("train", False), ("validation", False))
 
 
 def run(job: Job, context: Context, writer: Writer) -> None:
-    """Write ``index.html`` and ``report.json``."""
+    """Write ``index.html``, ``report.json``, and each figure of the page as an SVG file of its own."""
     inputs = context.inputs(job)
     methods = methods_from_parameters(job.parameters["methods"])
     with ExitStack() as stack:
@@ -84,9 +84,11 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         {name: (inputs[f"maps:{name}"].manifest, count) for name, count in counts.items()},
     )
     write_json(writer.out / CONTENT_FILE, as_json(content))
-    writer.undigested.add(PAGE_FILE)
-    with atomic_path(writer.out / PAGE_FILE) as partial:
-        partial.write_text(page.render(content, provenance, figures), encoding="utf-8")
+    drawn = {f"{name}.svg": svg for name, svg in figures.items()}
+    for name, rendered in {**drawn, PAGE_FILE: page.render(content, provenance, figures).encode()}.items():
+        writer.undigested.add(name)
+        with atomic_path(writer.out / name) as partial:
+            partial.write_bytes(rendered)
 
 
 def _content(
