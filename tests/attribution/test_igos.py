@@ -76,7 +76,7 @@ def test_map_is_the_originals_before_it_is_stretched_for_display(case, monkeypat
     monkeypatch.setattr(module, "gaussian_blur", lambda images, sigma, *, radius_px: baseline)
     (found,) = igos_plus_plus(
         tiny_net(case), torch.from_numpy(case["in_image"]), TARGET, iterations=6, integration_steps=3, mask_size=6,
-        noise=0.0, vertical_weight="square_of_mean", seeds=[0],
+        noise=0.0, compat="original", seeds=[0],
     ).numpy()  # fmt: skip
     stretched = (found - found.min()) / (found.max() - found.min())
     np.testing.assert_allclose(stretched, case["out_final_map"], atol=1e-4)  # divided by a range of 0.14
@@ -145,19 +145,46 @@ def test_each_row_finds_its_own_step_and_rows_that_have_theirs_are_not_run_again
     assert asked == [[0, 1, 2, 3], [0, 1, 2, 3], [1, 2, 3], [2, 3], *[[3]] * 5]
 
 
-def test_readings_swap_iterations_and_integration_steps(monkeypatch):
+def settings_used(monkeypatch, method, side=8, **params):
+    """Iterations, integration steps, cells along a side, and the regulariser's value for one image and mask."""
     seen = []
 
     def look(model, images, baselines, targets, objective, iterations, integration_steps, size, step, draw):
-        seen.append((iterations, integration_steps))
+        mask = torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(1))
+        seen.append((iterations, integration_steps, size, objective.regulariser(mask, images).item()))
         return images.new_ones(len(images), size, size)
 
     monkeypatch.setattr(module, "optimise", look)
-    images = torch.zeros(1, 3, 8, 8)
-    for method in (igos, igos_plus_plus):
-        for params in ({}, {"reading": "documented"}, {"integration_steps": 3}):
-            method(None, images, TARGET, seeds=[0], **params)
-    assert seen == [(20, 15), (15, 20), (20, 3)] * 2
+    images = 0.1 * torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    method(None, images, TARGET, seeds=[0], **params)
+    return seen[0]
+
+
+@pytest.mark.parametrize("method", [igos, igos_plus_plus])
+def test_iterations_and_integration_steps_are_swapped_in_the_original_alone(method, monkeypatch):
+    """Spec B0.1: the program passes ``ig_iter`` (20) as the iterations and ``iterations`` (15) as the steps."""
+    found = [
+        settings_used(monkeypatch, method, **params)[:2]
+        for params in ({}, {"compat": "original"}, {"integration_steps": 3}, {"compat": "original", "iterations": 2})
+    ]
+    assert found == [(15, 20), (20, 15), (15, 3), (2, 15)]
+
+
+def test_vertical_edges_are_weighed_by_another_formula_in_the_original_alone(monkeypatch):
+    images = 0.1 * torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    mask = torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(1))
+    found = [settings_used(monkeypatch, igos_plus_plus, **p)[3] for p in ({}, {"compat": "original"})]
+    for value, vertical in zip(found, ("mean_of_exponentials", "square_of_mean"), strict=True):
+        rough = bilateral_total_variation(images, mask, vertical=vertical)
+        assert value == pytest.approx(((1 - mask).mean() + 20 * rough).item())
+    assert found[0] != pytest.approx(found[1])
+
+
+@pytest.mark.parametrize("method", [igos, igos_plus_plus])
+def test_small_images_have_fewer_cells_unless_told(method, monkeypatch):
+    """28 cells of 224 px have 8 px; of 8 px they would be finer than pixels."""
+    assert [settings_used(monkeypatch, method, side)[2] for side in (3, 8, 32, 56, 224)] == [2, 4, 16, 28, 28]
+    assert settings_used(monkeypatch, method, 8, mask_size=28)[2] == 28
 
 
 @pytest.mark.parametrize("method", [igos, igos_plus_plus])

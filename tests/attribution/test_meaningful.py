@@ -7,6 +7,7 @@ from dataclasses import asdict, fields, replace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from roarline.attribution import meaningful as module
 from roarline.attribution.meaningful import PRESETS, Settings, meaningful_perturbation, optimise, smallest_sufficient
@@ -104,6 +105,30 @@ def test_presets_are_the_published_constants_and_every_one_is_a_parameter(monkey
     for preset in PRESETS:
         explain(Spotlight(ROWS, COLUMNS), spotlight_images(), preset=preset, **changed)
     assert seen[0] == seen[1] == Settings(**changed)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_small_images_have_fewer_cells_unless_told(preset, monkeypatch):
+    """28 cells of 224 px have 8 px; of 8 px they would be finer than pixels."""
+    seen = []
+
+    def look(model, images, perturbed, classes, masks, settings, draw, seeds):
+        seen.append(masks)
+        return masks
+
+    monkeypatch.setattr(module, "optimise", look)
+    for height, params in ((8, {}), (40, {}), (224, {}), (8, {"mask_size": 28})):
+        images = torch.zeros(2, 3, height, 224)
+        explain(Spotlight(ROWS, COLUMNS), images, preset=preset, start="ones", perturbation="mean_colour", **params)
+    assert [masks.shape[1:] for masks in seen] == [(4, 4), (20, 20), (28, 28), (28, 28)]
+
+
+@pytest.mark.parametrize("median_px", [2, 10])
+def test_an_even_median_is_refused_where_parameters_are_read(median_px):
+    """And not in the worker, where the blur would raise."""
+    with pytest.raises(ValidationError, match=f"median_px is {median_px}, expected an odd number"):
+        MeaningfulPerturbationParams(median_px=median_px)
+    assert MeaningfulPerturbationParams(median_px=median_px + 1).median_px == median_px + 1
 
 
 def test_jitter_shows_the_network_shifted_images_under_a_mask_that_stays():

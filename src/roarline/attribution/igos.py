@@ -10,13 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from roarline.attribution.mask_scores import Draw, memory_format, normal_noise, probability, score_gradients
+from roarline.attribution.mask_scores import (
+    Draw,
+    cells_along_a_side,
+    memory_format,
+    normal_noise,
+    probability,
+    score_gradients,
+)
 from roarline.attribution.passes import in_full_passes
+from roarline.imaging.removal import Compat
 from roarline.imaging.smoothing import gaussian_blur
 from roarline.imaging.total_variation import (
     VerticalWeight,
@@ -25,10 +32,9 @@ from roarline.imaging.total_variation import (
     total_variation,
 )
 
-Reading = Literal["executed", "documented"]
-
 # Outer iterations and integration steps. The original's main program passes each as the other.
-_READINGS: dict[Reading, tuple[int, int]] = {"executed": (20, 15), "documented": (15, 20)}
+_LENGTHS: dict[Compat, tuple[int, int]] = {"corrected": (15, 20), "original": (20, 15)}
+_VERTICAL_WEIGHTS: dict[Compat, VerticalWeight] = {"corrected": "mean_of_exponentials", "original": "square_of_mean"}
 _SHRINK, _SUFFICIENT, _SMALLEST_STEP = 0.2, 1e-4, 1e-5
 
 
@@ -68,10 +74,10 @@ def igos(
     images_BCHW: Tensor,
     targets_B: Tensor,
     *,
-    reading: Reading = "executed",
+    compat: Compat = "corrected",
     iterations: int | None = None,
     integration_steps: int | None = None,
-    mask_size: int = 28,
+    mask_size: int | None = None,
     l1: float = 1.0,
     l2: float = 20.0,
     step: float = 8.0,
@@ -91,7 +97,7 @@ def igos(
 
     Source: Qi et al. 2020, AAAI 34; iGOS++'s ``IGOS``.
     """
-    count, along = _READINGS[reading]
+    count, along = _LENGTHS[compat]
 
     def regulariser(product: Tensor, images: Tensor) -> Tensor:
         return l1 * (1 - product).abs().mean(dim=(1, 2)) + l2 * total_variation(product, 2.0)
@@ -99,7 +105,7 @@ def igos(
     masks = optimise(
         model, images_BCHW, gaussian_blur(images_BCHW, blur_sigma_px, radius_px=blur_radius_px), targets_B,
         Objective((Term((0,), 1, False),), 1.0, regulariser), iterations or count, integration_steps or along,
-        mask_size, step, normal_noise(images_BCHW, noise, seeds),
+        mask_size or cells_along_a_side(images_BCHW), step, normal_noise(images_BCHW, noise, seeds),
     )  # fmt: skip
     return 1 - resize_mask(masks, tuple(images_BCHW.shape[2:]))
 
@@ -109,13 +115,12 @@ def igos_plus_plus(
     images_BCHW: Tensor,
     targets_B: Tensor,
     *,
-    reading: Reading = "executed",
+    compat: Compat = "corrected",
     iterations: int | None = None,
     integration_steps: int | None = None,
-    mask_size: int = 28,
+    mask_size: int | None = None,
     l1: float = 1.0,
     l2: float = 20.0,
-    vertical_weight: VerticalWeight = "mean_of_exponentials",
     step: float = 1000.0,
     noise: float = 0.2,
     blur_sigma_px: float = 50.0,
@@ -126,14 +131,14 @@ def igos_plus_plus(
 
     Args:
         targets_B: int64 in [0, K).
-        reading: ``executed``: 20 iterations of 15 integration steps, as the original's program runs, which swaps the
-            two; ``documented``: 15 iterations of 20, as its arguments are called.
-        iterations: Instead of the reading's.
-        integration_steps: Instead of the reading's, n.
-        mask_size: s.
+        compat: ``original``: 20 iterations of 15 integration steps, since its program passes each as the other, and
+            vertical differences weighed by ``square_of_mean``, see ``imaging.total_variation``. Corrected: 15
+            iterations of 20 steps, as its arguments are called, and both axes weighed alike.
+        iterations: Instead of those.
+        integration_steps: Instead of those, n.
+        mask_size: s; None: 28, but at most half of the shorter side.
         l1: Weight of the mean of 1 - D · K.
         l2: Weight of its bilateral total variation.
-        vertical_weight: See ``imaging.total_variation.bilateral_total_variation``; the original has ``square_of_mean``.
         step: Where the line search starts; it goes on with a fifth.
         noise: Standard deviation of what is added to every network input, in normalised space.
         blur_sigma_px: Of the baseline, the blurred image.
@@ -146,17 +151,17 @@ def igos_plus_plus(
     Source: Khorram et al. 2021, arXiv 2012.15783; NN-Explainer's copy of the authors' code.
     Differs: the baseline is blurred in float, not in bytes; the map is not stretched to [0, 1], which is for display.
     """
-    count, along = _READINGS[reading]
+    count, along = _LENGTHS[compat]
     terms = (Term((0,), 1, False), Term((1,), -1, True), Term((0, 1), 1, False), Term((0, 1), -1, True))
 
     def regulariser(product: Tensor, images: Tensor) -> Tensor:
-        roughness = bilateral_total_variation(images, product, vertical=vertical_weight)
+        roughness = bilateral_total_variation(images, product, vertical=_VERTICAL_WEIGHTS[compat])
         return l1 * (1 - product).abs().mean(dim=(1, 2)) + l2 * roughness
 
     masks = optimise(
         model, images_BCHW, gaussian_blur(images_BCHW, blur_sigma_px, radius_px=blur_radius_px), targets_B,
-        Objective(terms, 0.5, regulariser), iterations or count, integration_steps or along, mask_size, step,
-        normal_noise(images_BCHW, noise, seeds),
+        Objective(terms, 0.5, regulariser), iterations or count, integration_steps or along,
+        mask_size or cells_along_a_side(images_BCHW), step, normal_noise(images_BCHW, noise, seeds),
     )  # fmt: skip
     return 1 - resize_mask(masks, tuple(images_BCHW.shape[2:]))
 

@@ -48,6 +48,17 @@ def contrast(logits_NK: Tensor, targets_N: Tensor) -> Tensor:
     return logit(logits_NK, targets_N) - others.amax(dim=1)
 
 
+def cells_along_a_side(images_BCHW: Tensor, published: int = 28) -> int:
+    """How many mask cells an image has along a side: as published for 224 px, but none narrower than two pixels.
+
+    Cells as fine as pixels would make a mask that deletes with adversarial noise in place of a region.
+
+    Returns:
+        The smaller of ``published`` and half of the shorter side, rounded down; 2 at least.
+    """
+    return max(2, min(published, min(images_BCHW.shape[2:]) // 2))
+
+
 def distinct_images(image_index: Sequence[int]) -> tuple[list[int], list[int]]:
     """Rows to compute once.
 

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from roarline.attribution.mask_scores import Draw, distinct_images, memory_format, normal_noise, score_gradients
+from roarline.attribution.mask_scores import (
+    Draw,
+    cells_along_a_side,
+    distinct_images,
+    memory_format,
+    normal_noise,
+    score_gradients,
+)
 from roarline.attribution.passes import in_full_passes, pass_size
 from roarline.imaging.discs import centred_discs
 from roarline.imaging.smoothing import gaussian_blur, median_blur
@@ -95,7 +102,8 @@ def meaningful_perturbation(
             - iterations, learning_rate: of Adam.
             - l1, tv, tv_exponent: weights of |1 - mask| and of total variation, and its exponent.
             - regularisers: ``mean`` over the cells, the variation's axes apart; ``sum`` over them, isotropic.
-            - mask_size, upsampling, mask_sigma_px: cells along a side, how they become pixels, a Gaussian over those.
+            - mask_size, upsampling, mask_sigma_px: cells along a side (the preset's, but at most half of the image's
+              shorter side), how they become pixels, a Gaussian over those.
             - start: ``ones``, or the complement of the smallest centred ``disc`` that takes 99 % of the drop with it.
             - perturbation: ``median`` (median_px), ``gaussian`` (blur_sigma_px, blur_radius_px), their ``average``,
               ``mean_colour`` (0 in normalised space), or ``noise`` about it of 0.2 of the pixel range.
@@ -112,7 +120,9 @@ def meaningful_perturbation(
         continued by its border, not resized 4 px larger; its discs scale with the image.
     """
     given = {name: value for name, value in constants.items() if value is not None}
-    settings = replace(PRESETS[preset], **given)
+    published = PRESETS[preset]
+    fitted = replace(published, mask_size=cells_along_a_side(images_BCHW, published.mask_size))
+    settings = replace(fitted, **given)
     firsts, places = distinct_images(image_index)
     perturbed = _perturbed(images_BCHW, firsts, places, settings, std, seeds)
     classes_BN = _explained(logits_BK, targets_B, settings.top_classes)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from roarline.config.component import Params
 
 _PRESET = "none: the preset's"
+_SMALL = "but at most half of the image's shorter side"
 _SCALED = "at 224 px, and in proportion for other shorter sides"
 
 Area = Annotated[float, Field(gt=0, lt=1)]
@@ -28,7 +29,7 @@ class MeaningfulPerturbationParams(Params):
     regularisers: Literal["mean", "sum"] | None = Field(
         None, description=f"mean over cells, axes apart; sum over cells, isotropic; {_PRESET} (mean, sum)"
     )
-    mask_size: int | None = Field(None, ge=2, description=f"cells along a side, fewer for small images; {_PRESET} (28)")
+    mask_size: int | None = Field(None, ge=2, description=f"cells along a side; {_PRESET} (28), {_SMALL}")
     upsampling: Literal["bilinear", "nearest"] | None = Field(None, description=f"{_PRESET} (bilinear, nearest)")
     mask_sigma_px: float | None = Field(None, ge=0, description=f"Gaussian over the mask in pixels; {_PRESET} (0, 5)")
     start: Literal["ones", "disc"] | None = Field(
@@ -50,6 +51,13 @@ class MeaningfulPerturbationParams(Params):
         ge=1,
         description=f"above 1: the likeliest classes' summed probability in place of the target's; {_PRESET} (1)",
     )
+
+    @field_validator("median_px")
+    @classmethod
+    def _has_a_middle(cls, median_px: int | None) -> int | None:
+        if median_px is not None and median_px % 2 == 0:
+            raise ValueError(f"median_px is {median_px}, expected an odd number: the window is centred on a pixel")
+        return median_px
 
 
 class ExtremalPerturbationParams(Params):
@@ -98,13 +106,12 @@ class ExtremalPerturbationParams(Params):
 class IgosParams(Params):
     """One mask along integrated gradients."""
 
-    reading: Literal["executed", "documented"] = Field(
-        "executed",
-        description="executed: 20 iterations of 15 integration steps, as the original runs; documented: 15 of 20",
+    compat: Literal["corrected", "original"] = Field(
+        "corrected", description="original: iterations and integration steps swapped, 20 and 15"
     )
-    iterations: int | None = Field(None, ge=1, description="none: the reading's")
-    integration_steps: int | None = Field(None, ge=1, description="points on a path; none: the reading's")
-    mask_size: int = Field(28, ge=2, description="cells along a side, fewer for small images")
+    iterations: int | None = Field(None, ge=1, description="none: 15")
+    integration_steps: int | None = Field(None, ge=1, description="points on a path; none: 20")
+    mask_size: int | None = Field(None, ge=2, description=f"cells along a side; none: 28, {_SMALL}")
     l1: float = Field(1.0, ge=0, description="weight of what is deleted")
     l2: float = Field(20.0, ge=0, description="weight of total variation, in iGOS++ bilateral")
     step: float = Field(8.0, gt=0, description="where the line search starts; it goes on with a fifth")
@@ -116,8 +123,9 @@ class IgosParams(Params):
 class IgosPlusPlusParams(IgosParams):
     """Two masks, one that deletes and one that inserts, and their product."""
 
-    step: float = Field(1000.0, gt=0, description="where the line search starts; it goes on with a fifth")
-    vertical_weight: Literal["mean_of_exponentials", "square_of_mean"] = Field(
-        "mean_of_exponentials",
-        description="of an image's vertical differences in the variation: as horizontal ones, or as in the original",
+    compat: Literal["corrected", "original"] = Field(
+        "corrected",
+        description="original: iterations and integration steps swapped, 20 and 15; an image's vertical edges excuse "
+        "the mask's by another formula than its horizontal ones",
     )
+    step: float = Field(1000.0, gt=0, description="where the line search starts; it goes on with a fifth")
