@@ -139,3 +139,15 @@ def test_global_random_state_is_untouched(model, images, name):
     before = torch.get_rng_state()
     run(model, images, name)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_runs_in_mixed_precision(model, images, name):
+    """``attribution.precision: bfloat16``: finite float32 maps, logits as in float32 but for the network's rounding."""
+    expected = run(model, images, name)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = run(model, images, name)
+    assert result.maps.dtype == result.logits.dtype == torch.float32
+    assert result.maps.isfinite().all()
+    assert not torch.is_autocast_enabled("cpu")
+    torch.testing.assert_close(result.logits, expected.logits, rtol=0, atol=0.05)

@@ -25,6 +25,7 @@ from roarline.attribution.memory import PassLimit, within_memory
 from roarline.attribution.model_state import frozen, guarded
 from roarline.attribution.noise import noisy_moments
 from roarline.attribution.passes import choose_targets, pass_size
+from roarline.attribution.precision import mixed_passes
 from roarline.attribution.surroundings import Surroundings, extras_for, wanted_extras
 from roarline.config.component import Smooth, load_object, locate
 from roarline.config.methods import METHODS
@@ -132,7 +133,10 @@ def attribute(
     count = len(images_BCHW)
     height, width = images_BCHW.shape[2:]
     rule = pass_size(height, width, images_BCHW.device, keeps_activations=method.keeps_activations)
-    with frozen(model), contextlib.nullcontext() if method.builtin else guarded(model, method.name):
+    device_type = images_BCHW.device.type
+    # A user's code may call parts of the network by themselves: it runs in the caller's precision as it is.
+    around_call = mixed_passes(model, device_type) if method.builtin else guarded(model, method.name)
+    with frozen(model), around_call:
         slices = list(within_memory(limit or PassLimit(), count, rule, method.name, compute))
     if len(slices) == 1:
         return slices[0]

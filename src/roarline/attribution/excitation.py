@@ -199,7 +199,8 @@ class _Excitation(Interception):
     def negated(self, classifier: _Classifier, signal: Tensor) -> Tensor:
         """What the classifier's inputs get where its weights have the other sign."""
         leaf = classifier.input.detach().requires_grad_()
-        total = classifier.linear_part(self._excite(leaf), (-classifier.weight).clamp(min=0))
+        weight = (-classifier.weight).clamp(min=0).to(leaf.dtype)  # in mixed precision the input is of fewer bits
+        total = classifier.linear_part(self._excite(leaf), weight)
         (found,) = torch.autograd.grad(total, leaf, *_share(signal, total.detach()))
         return found
 
