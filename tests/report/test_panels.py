@@ -60,6 +60,20 @@ def test_logits_are_not_called_probabilities():
     assert "probability" in perturbation_panels({"morf": [line]}, "probability")[0].y_label
 
 
+def test_curves_of_imputation_and_of_regions_are_drawn_like_the_others():
+    """Both of ROAD's share their range of y; patches, of which few are removed, end where the curve does."""
+    nothing = (None, None)
+    line, short = (Line("gradient", x, (0.9, 0.2), nothing, nothing) for x in ((0.0, 1.0), (0.0, 0.2)))
+    curves = {"road_morf": [line], "road_lerf": [line], "irof": [line], "region_perturbation_8": [short]}
+    panels = {panel.name: panel for panel in perturbation_panels(curves, "probability")}
+    assert list(panels) == list(curves)
+    assert panels["road_morf"].group == panels["road_lerf"].group != panels["irof"].group
+    assert panels["region_perturbation_8"].x_range == (0.0, 0.2)
+    assert panels["irof"].x_range == (0.0, 1.0)
+    assert "superpixels" in panels["irof"].x_label
+    assert "8 px" in panels["region_perturbation_8"].title
+
+
 def test_deviations_are_drawn_by_fraction_in_their_own_unit():
     row = {name: values[0] for name, values in summary_columns(Recipe(modes=(), metrics=("morf_deviation",))).items()}
     rows = [{**row, "setting": f"removed_fraction={fraction}", "value": 100 * fraction} for fraction in (0.5, 0.1)]

@@ -133,8 +133,14 @@ def perturbation_panels(curves: Mapping[str, Sequence[Line]], score: str) -> lis
         "lerf": ("LeRF: least relevant first (higher is better)", "Removed pixels (% of the image)"),
         "insertion": ("Insertion: most relevant first (higher is better)", "Inserted pixels (% of the image)"),
         "deletion": ("Deletion: most relevant first (lower is better)", "Deleted pixels (% of the image)"),
-        "road_morf": ("ROAD, MoRF: imputed from neighbours (lower is better)", "Removed pixels (% of the image)"),
-        "road_lerf": ("ROAD, LeRF: imputed from neighbours (higher is better)", "Removed pixels (% of the image)"),
+        "road_morf": (
+            "ROAD MoRF: most relevant first (lower is better)",
+            "Removed and imputed pixels (% of the image)",
+        ),
+        "road_lerf": (
+            "ROAD LeRF: least relevant first (higher is better)",
+            "Removed and imputed pixels (% of the image)",
+        ),
         "irof": ("IROF: superpixels, most relevant first (lower is better)", "Removed superpixels (% of all)"),
     }
     groups = {"morf": "removal", "lerf": "removal", "road_morf": "road", "road_lerf": "road", "irof": "irof"}
@@ -148,12 +154,14 @@ def perturbation_panels(curves: Mapping[str, Sequence[Line]], score: str) -> lis
             y_label = (
                 "Mean probability of the target class (%)" if score == "probability" else "Mean logit of the target"
             )
-            group = groups.get(metric, PATCH_CURVES if metric.startswith(PATCH_CURVES) else "insertion")
+            of_patches = metric.startswith(PATCH_CURVES)
+            group = groups.get(metric, PATCH_CURVES if of_patches else "insertion")
             panels.append(
                 Panel(
-                    metric, title, x_label, y_label, tuple(lines), percent=(True, score == "probability"), group=group
+                    metric, title, x_label, y_label, tuple(lines), percent=(True, score == "probability"), group=group,
+                    x_range=(0.0, max(lines[0].x) if of_patches else 1.0),
                 )
-            )
+            )  # fmt: skip
     return panels
 
 
