@@ -19,6 +19,11 @@ _BUILD: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "vit_b_16": (32, lambda: models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5)),
 }
 NAMES = list(_BUILD)
+_BUILD |= {
+    "swin_t": (32, lambda: models.SwinTransformer([4, 4], 8, [1, 1], [1, 2], [4, 4], num_classes=5)),
+    "swin_v2_t": (32, lambda: _swin_v2()),
+}
+"""Those that most rules refuse; not among ``NAMES``."""
 
 
 def network(name: str, *, biases: bool = True) -> tuple[nn.Module, torch.Tensor]:
@@ -50,6 +55,14 @@ def _vgg() -> nn.Module:
     model.features, model.avgpool = layers, nn.AdaptiveAvgPool2d(7)
     model.classifier = nn.Sequential(nn.Linear(32 * 49, 8), nn.ReLU(True), nn.Dropout(), nn.Linear(8, 5))
     return model
+
+
+def _swin_v2() -> nn.Module:
+    kinds = {
+        "block": models.swin_transformer.SwinTransformerBlockV2,
+        "downsample_layer": models.swin_transformer.PatchMergingV2,
+    }
+    return models.SwinTransformer([4, 4], 8, [1, 1], [1, 2], [4, 4], num_classes=5, **kinds)
 
 
 def _efficientnet() -> nn.Module:

@@ -9,6 +9,7 @@ from roarline.attribution.cam import gradcam
 from roarline.attribution.cam_ablation import ablation_cam
 from roarline.attribution.passes import at_most
 from roarline.models.layers import find_layer
+from roarline.models.layouts import channel_dimensions
 from tests.attribution.test_cam_family import reference, stretched
 from tests.models.test_auto_layer import vit
 
@@ -98,6 +99,7 @@ def test_original_divides_by_the_logit_so_that_below_zero_every_sign_turns(convn
 
 
 def test_only_the_layers_successors_run_again_and_all_targets_of_an_image_share_them(convnet, images):
+    channel_dimensions(convnet, images.shape[1:])  # which looks once at an image of its own
     runs = {"conv1": 0, "linear": 0}
     for name in runs:
         getattr(convnet, name).register_forward_hook(
@@ -118,6 +120,7 @@ def test_only_the_layers_successors_run_again_and_all_targets_of_an_image_share_
 
 def test_dead_channels_take_no_pass(convnet, images, targets):
     convnet.conv2.weight[:5], convnet.conv2.bias[:5] = 0, -1
+    channel_dimensions(convnet, images.shape[1:])
     seen = []
     convnet.linear.register_forward_hook(lambda module, args, output: seen.append(len(output)))
     ablation_cam(convnet, images, targets, layer="relu", image_index=range(4))

@@ -14,7 +14,7 @@ from roarline.errors import MethodError
 from tests.attribution.networks import NAMES, network
 
 TARGETS = torch.tensor([1, 3])
-INCOMPLETE = {"convnext_tiny", "vit_b_16"}
+REFUSED = ["convnext_tiny", "swin_t", "vit_b_16"]
 
 ACTIVATIONS = {
     "relu": nn.ReLU(), "relu in place": nn.ReLU(inplace=True), "relu6": nn.ReLU6(), "hardtanh": nn.Hardtanh(-0.5, 0.7),
@@ -69,15 +69,48 @@ def test_contributions_sum_to_the_difference_of_the_logits(activation, images, t
     torch.testing.assert_close(maps.sum((1, 2, 3)), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in REFUSED])
 def test_on_architectures_contributions_sum_to_the_difference(name):
-    """But for layer normalisation and attention, where the plain gradient passes and nothing is promised."""
     model, images = network(name)
     maps = deeplift(model, images, TARGETS, baseline=0.2)
-    expected = difference(model, images, TARGETS, 0.2)
-    complete = torch.allclose(maps.sum((1, 2, 3)), expected, rtol=1e-8, atol=1e-8)
-    assert complete == (name not in INCOMPLETE)
+    torch.testing.assert_close(maps.sum((1, 2, 3)), difference(model, images, TARGETS, 0.2), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_layer_normalisation_and_attention_are_refused_or_pass_the_plain_gradient(name):
+    """With which the sum is another one."""
+    model, images = network(name)
+    with pytest.raises(MethodError, match=r"deeplift: the network calls layer_norm, .* without_rule: gradient"):
+        deeplift(model, images, TARGETS, baseline=0.2)
+    maps = deeplift(model, images, TARGETS, baseline=0.2, without_rule="gradient")
     assert maps.isfinite().all()
+    assert not torch.allclose(maps.sum((1, 2, 3)), difference(model, images, TARGETS, 0.2), rtol=1e-2)
+
+
+NORM = nn.LayerNorm([3, 8, 8]).double()
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (NORM, "layer_norm"), (lambda x: functional.group_norm(x, 1), "group_norm"), (lambda x: x @ x, "matmul"),
+        (lambda x: x / x.mean(), "div"), (lambda x: torch.ones(1).div(x.exp()), "div"), (lambda x: x.amax(1), "amax"),
+        (lambda x: functional.scaled_dot_product_attention(x, x, x), "scaled_dot_product_attention"),
+        (lambda x: functional.batch_norm(x, None, None, training=True), "batch_norm"),
+    ],
+)  # fmt: skip
+def test_a_function_without_a_rule_is_refused(function, name, images, targets):
+    class Net(nn.Module):
+        def forward(self, images):
+            return function(images).flatten(1)
+
+    with pytest.raises(MethodError, match=f"deeplift: the network calls {name}, for which the method has no rule"):
+        deeplift(Net(), images, targets)
+
+
+def test_unknown_without_rule_is_refused(linear, images, targets):
+    with pytest.raises(MethodError, match="without_rule 'warn', expected refuse or gradient"):
+        deeplift(linear, images, targets, without_rule="warn")
 
 
 def test_by_hand():

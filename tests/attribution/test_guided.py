@@ -137,6 +137,15 @@ def test_a_network_without_relu_is_refused(linear, images, targets):
         guided_backprop(linear, images, targets)
 
 
+@pytest.mark.parametrize("method", [guided_backprop, deconvnet, guided_gradcam])
+def test_a_relu_that_does_not_see_the_image_does_not_count(method):
+    """Swin v2 has ReLUs in the network that gives its position bias, and nowhere else."""
+    model, images = network("swin_v2_t")
+    assert any(isinstance(module, nn.ReLU) for module in model.modules())
+    with pytest.raises(MethodError, match="called no ReLU between image and logits"):
+        method(model, images, torch.tensor([1, 3]))
+
+
 def test_relus_are_plain_again_afterwards(convnet, images, targets):
     convnet.eval()
     before = gradient(convnet, images, targets)

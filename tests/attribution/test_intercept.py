@@ -47,6 +47,14 @@ def in_place_in_list(x: Tensor) -> Tensor:
     return torch.cat([y, x], dim=1)
 
 
+def items(x: Tensor) -> Tensor:
+    y, z = x * 2, torch.zeros_like(x)
+    y[:, 1:] = x[:, :2].relu()
+    z[:, 0] = y[:, 1]
+    z[x > 0] = 3.0
+    return y * z
+
+
 def into_a_part(x: Tensor) -> Tensor:
     y = x * 1
     y[:, :1].relu_()
@@ -54,7 +62,7 @@ def into_a_part(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "function", [in_place_unused, in_place_in_list, into_a_part, lambda x: functional.relu_(x * 1)]
+    "function", [in_place_unused, in_place_in_list, items, into_a_part, lambda x: functional.relu_(x * 1)]
 )
 def test_result_and_gradient_are_those_of_the_network_that_writes_in_place(function):
     images = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -102,6 +110,16 @@ def test_carry_gives_the_value_and_its_own_backward_pass():
     y = carry(torch.tensor([5.0, 7.0]), [x], [x], lambda signal, x: (signal * x + 1,))
     assert y.tolist() == [5.0, 7.0]
     assert torch.autograd.grad((3 * y).sum(), x)[0].tolist() == [4.0, 7.0]
+
+
+def test_a_tensor_that_stands_for_itself_ends():
+    class Replacing(Interception):
+        def handle(self, call):
+            self._replace(call.input, call.input)
+            return call()
+
+    x = torch.ones(3, requires_grad=True)
+    assert torch.equal(Replacing().run(Lambda(lambda x: x * 2 + 1), x), x * 2 + 1)
 
 
 def test_a_graph_is_freed_with_its_logits():

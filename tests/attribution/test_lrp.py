@@ -35,6 +35,19 @@ def test_epsilon_without_biases_is_input_times_gradient(name):
     torch.testing.assert_close(maps, expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))
 
 
+@pytest.mark.parametrize("rule", ["epsilon", *COMPOSITES])
+def test_epsilon_of_0_ends_also_where_others_look_at_the_logits(rule):
+    """As extraction does. Of LRP-ε it is the limit; the other rules stabilise with 1e-30."""
+    model, images = network("vgg11_bn", biases=False)
+    expected = relevance(model, images, TARGETS, rule=rule)
+    seen = []
+    handle = model.register_forward_hook(lambda module, args, logits: seen.append(logits.argmax(1)))
+    maps = relevance(model, images, TARGETS, rule=rule, epsilon=0.0)
+    handle.remove()
+    assert len(seen) == 1
+    torch.testing.assert_close(maps, expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in REFUSED])
 def test_epsilon_keeps_relevance_where_there_are_no_biases(name):
     """Through SiLU, ReLU6 and the gates of EfficientNet as well."""
@@ -222,6 +235,61 @@ def test_a_function_without_a_rule_is_refused(function, message, images, targets
 
     with pytest.raises(MethodError, match=message):
         relevance(Net().double(), images, targets)
+
+
+class Between(nn.Module):
+    """Something between two convolutions and activations."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.first, self.second, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 5, bias=False)
+
+    def forward(self, images):
+        return self.last(self.second(self.function(self.first(images))).relu().mean((2, 3)))
+
+
+def written(x):
+    x[:, 0] = x[:, 1].relu()
+    return x.relu()
+
+
+def lowered(x):
+    x = x.relu()
+    x[:, 0] = -1.0
+    return x
+
+
+@pytest.mark.parametrize("rule", ["epsilon", *COMPOSITES])
+def test_what_is_written_into_a_tensor_is_as_good_as_put_together(rule, images, targets):
+    put_together = Between(lambda x: torch.cat([x[:, 1:2].relu(), x[:, 1:]], dim=1).relu()).double()
+    expected = relevance(put_together, images, targets, rule=rule)
+    put_together.function = written
+    torch.testing.assert_close(relevance(put_together, images, targets, rule=rule), expected)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lowered, lambda x: functional.pad(x.relu()[:, 1:], (0, 0, 0, 0, 1, 0), value=-1.0), lambda x: x.relu() - 1,
+     lambda x: torch.cat([torch.full_like(x[:, :1], -1), x[:, 1:].relu()], dim=1), lambda x: x.relu() + (-1.0)],
+)  # fmt: skip
+def test_constants_below_0_behind_a_relu_count_as_negative_inputs(function, images, targets):
+    """The same values behind a function that says nothing of their sign must get the same relevance."""
+    model = Between(function).double()
+    maps = relevance(model, images, targets)
+    model.function = lambda x: function(x).chunk(1, dim=1)[0]  # chunk gives a list, whose parts are not looked at
+    torch.testing.assert_close(maps, relevance(model, images, targets))
+
+
+@pytest.mark.parametrize("rule", ["epsilon", *COMPOSITES])
+def test_what_is_overwritten_through_a_view_and_needed_is_refused(rule, images, targets):
+    def function(x):
+        x = x.relu()
+        x[:, 0].mul_(2)
+        return x
+
+    with pytest.raises(MethodError, match="lrp: the network writes into a part of a tensor"):
+        relevance(Between(function).double(), images, targets, rule=rule)
 
 
 def test_a_network_of_gates_alone_is_refused(images, targets):

@@ -79,7 +79,7 @@ def test_vit_gives_the_last_layer_where_patches_count_and_its_grid_without_the_c
     activations, _ = output_of(model, name, images)
     handle.remove()
     assert activations.shape == (2, 16, 4, 4)
-    torch.testing.assert_close(activations[:, :, 1, 2], seen[0][:, 1 + 4 + 2])
+    torch.testing.assert_close(activations[:, :, 1, 2], seen[-1][:, 1 + 4 + 2])
 
 
 def test_behind_vits_last_attention_only_the_class_token_counts_and_that_is_said():

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roarline.models.grids import as_grid, token_cells
+from roarline.errors import ModelError
+from roarline.models.grids import as_grid, grid_of_layer, token_cells
 
 
 def test_a_map_stays_what_it_is():
@@ -25,6 +26,14 @@ def test_where_both_readings_fit_channels_come_first(channels):
     wide = torch.randn(1, channels // 2, channels, 2 * channels)
     assert torch.equal(as_grid(square, (32, 32)), square)
     assert torch.equal(as_grid(wide, (32, 64)), wide)
+
+
+def test_where_both_readings_fit_a_layer_by_name_must_be_told_which():
+    square = torch.randn(1, 4, 4, 4)
+    assert torch.equal(grid_of_layer("x", square, (32, 32), 1), square)
+    assert torch.equal(grid_of_layer("x", square, (32, 32), 3), square.permute(0, 3, 1, 2))
+    with pytest.raises(ModelError, match=r"layer 'x' gives shape \[1, 4, 4, 4\], which may be"):
+        grid_of_layer("x", square, (32, 32))
 
 
 @pytest.mark.parametrize("leading", [0, 1, 2, 5])

@@ -8,7 +8,7 @@ from torch import nn
 
 from roarline.errors import ModelError
 from roarline.models.cifar_resnet import resnet8
-from roarline.models.layers import evaluating, find_layer, spatial_layers
+from roarline.models.layers import evaluating, find_layer, layer_names, spatial_layers
 from roarline.models.small_cnn import small_cnn
 
 
@@ -24,6 +24,12 @@ def test_a_wrong_name_lists_near_names_and_spatial_layers():
     assert re.search(r"no layer 'conv4'; did you mean conv3", message)
     listed = message.rpartition("spatial maps: ")[2].split(", ")
     assert listed == [f"{kind}{index}" for index in (1, 2, 3) for kind in ("conv", "bn", "relu")]
+
+
+def test_a_wrong_name_lists_layers_whatever_the_number_of_input_channels():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    with pytest.raises(ModelError, match=r"no layer 'conv9'; layers that give spatial maps: 0, 1$"):
+        layer_names(model, "conv9", (1, 12, 12))
 
 
 @pytest.mark.parametrize("name", ["", "linear.weight", "layer9"])

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from roarline.errors import ModelError
+from roarline.models.layouts import channel_dimensions
 from roarline.models.recording import recording
 
 
@@ -60,6 +61,7 @@ def test_equals_autograd_through_the_whole_network(model, layers):
 
 
 def test_nothing_before_the_layer_is_recorded(model):
+    channel_dimensions(model, (3, 8, 8))  # which looks once at an image of its own
     seen = []
     model.conv2.register_forward_pre_hook(lambda module, args: seen.append(args[0].requires_grad))
     with recording(model, "conv2", IMAGES) as recorded, torch.enable_grad():

@@ -16,6 +16,7 @@ from roarline.attribution.passes import choose_targets, pass_size
 from roarline.imaging import cam
 from roarline.models.grids import channel_dimension, grid_of_layer
 from roarline.models.layers import layer_names
+from roarline.models.layouts import channel_dimensions
 from roarline.models.replay import Replay
 
 _FIRST_LAYERS = 8
@@ -65,20 +66,24 @@ def ablation_cam(
     targets = targets_B
     for name in layer_names(model, layer, images_BCHW.shape[1:]):
         replay = Replay(model, name, images_BCHW)
-        activations = grid_of_layer(name, replay.output, size)
+        dimension = channel_dimensions(model, images_BCHW.shape[1:]).get(name)
+        dimension = dimension or channel_dimension(name, replay.output, size)
+        activations = grid_of_layer(name, replay.output, size, dimension)
         targets = choose_targets(replay.logits_BK, targets)
         distinct = DistinctImages(image_index, targets)
         counted_UC = (activations[distinct.first_rows] != 0).any(dim=3).any(dim=2)
         if max_channels is not None:
             counted_UC &= cam.most_varied_channels(activations[distinct.first_rows], max_channels)
-        losses_BC = distinct.of_rows(_losses(replay, counted_UC, distinct, size))
+        losses_BC = distinct.of_rows(_losses(replay, counted_UC, distinct, size, dimension))
         if compat == "original":
             losses_BC = losses_BC / replay.logits_BK.gather(1, targets[:, None])
         maps.append(cam.channel_cam(activations, losses_BC.to(activations)))
     return cam.to_image(maps, size, relu=relu, fuse=fuse, resize=resize)
 
 
-def _losses(replay: Replay, counted_UC: Tensor, distinct: DistinctImages, size: tuple[int, int]) -> Tensor:
+def _losses(
+    replay: Replay, counted_UC: Tensor, distinct: DistinctImages, size: tuple[int, int], dimension: int
+) -> Tensor:
     """What the targets' logits of each image lose without each of its channels that count, [U, C, T]; elsewhere 0."""
     logits_UT = replay.logits_BK[distinct.first_rows].gather(1, distinct.targets_UT)
     losses_UCT = logits_UT.new_zeros(*counted_UC.shape, logits_UT.shape[1])
@@ -87,20 +92,19 @@ def _losses(replay: Replay, counted_UC: Tensor, distinct: DistinctImages, size: 
         at_once *= max(1, _FIRST_LAYERS * replay.numbers_in_an_image // replay.output[0].numel())
     for image, row in enumerate(distinct.first_rows.tolist()):
         channels = counted_UC[image].nonzero()[:, 0]
-        for channel_n, logits in _ablated_logits(replay, row, channels, at_once, size):
+        for channel_n, logits in _ablated_logits(replay, row, channels, at_once, dimension):
             kept = logits.gather(1, distinct.targets_UT[image].expand(len(logits), -1))
             losses_UCT[image, channel_n] = logits_UT[image] - kept
     return losses_UCT
 
 
 def _ablated_logits(
-    replay: Replay, row: int, channels: Tensor, at_once: int, size: tuple[int, int]
+    replay: Replay, row: int, channels: Tensor, at_once: int, dimension: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Some channels [n], and the logits [n, K] of the image in that row without each of them."""
     if len(channels) == 0:
         return
     output = replay.output[row : row + 1]
-    dimension = channel_dimension(output, size)
     copies = output.expand(min(at_once, len(channels)), *output.shape[1:]).clone()
     channels_first, whole = copies.movedim(dimension, 1), output[0].movedim(dimension - 1, 0)
     for channel_n in torch.split(channels, at_once):

@@ -15,12 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from roarline.attribution.intercept import RESHAPES, Call, Interception, carry, refuse_closed_networks
+from roarline.attribution.intercept import (
+    RESHAPES,
+    Call,
+    Interception,
+    carry,
+    refuse_closed_networks,
+    refusing_lost_values,
+)
 from roarline.attribution.passes import choose_targets
 from roarline.errors import MethodError, ModelError
 from roarline.imaging.cam import resize_map
-from roarline.models.grids import as_grid
-from roarline.models.recording import recording
+from roarline.models.recording import Recording, recording
 
 _WEIGHTED = frozenset({"conv2d", "linear"})
 _MEANS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
@@ -63,7 +69,7 @@ def excitation_backprop(
     with torch.enable_grad(), recording(model, layer, images_BCHW, spatial=False) as recorded:
         score = _score(calls, model, images_BCHW, targets_B)
         (signal,) = _gradients(score, recorded.outputs, recorded.names)
-    return _map(signal, images_BCHW, recorded.names[0])
+    return _map(recorded, signal, images_BCHW)
 
 
 def contrastive_excitation_backprop(
@@ -124,7 +130,7 @@ def contrastive_excitation_backprop(
             handle.remove()
         if not reached:
             raise ModelError(f"layer {layer!r} comes after the contrast layer {contrast_layer!r}, expected before it")
-    return _map(signal, images_BCHW, recorded.names[0], clamp=True)
+    return _map(recorded, signal, images_BCHW, clamp=True)
 
 
 def _score(calls: _Excitation, model: nn.Module, images_BCHW: Tensor, targets_B: Tensor) -> Tensor:
@@ -139,8 +145,10 @@ def _gradients(
 
     Raises:
         ModelError: They do not lie before the score.
+        MethodError: The network overwrote what they need.
     """
-    found = torch.autograd.grad(score, tensors, signal, retain_graph=True, allow_unused=True)
+    with refusing_lost_values("excitation backprop"):
+        found = torch.autograd.grad(score, tensors, signal, retain_graph=True, allow_unused=True)
     for name, gradient in zip(names, found, strict=True):
         if gradient is None:
             raise ModelError(
@@ -149,16 +157,9 @@ def _gradients(
     return found
 
 
-def _map(signal: Tensor, images_BCHW: Tensor, layer: str, *, clamp: bool = False) -> Tensor:
-    size = (images_BCHW.shape[2], images_BCHW.shape[3])
-    grid = as_grid(signal, size)
-    if grid is None:
-        raise ModelError(
-            f"layer {layer!r} gives shape {list(signal.shape)}, expected spatial maps [B, C, h, w] of several cells; "
-            "choose another layer, or layer: auto"
-        )
-    maps = grid.sum(dim=1)
-    return resize_map(maps.clamp(min=0) if clamp else maps, size)
+def _map(recorded: Recording, signal: Tensor, images_BCHW: Tensor, *, clamp: bool = False) -> Tensor:
+    maps = recorded.grid(recorded.names[0], signal).sum(dim=1)
+    return resize_map(maps.clamp(min=0) if clamp else maps, (images_BCHW.shape[2], images_BCHW.shape[3]))
 
 
 @dataclass(frozen=True)

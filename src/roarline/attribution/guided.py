@@ -93,17 +93,17 @@ def guided_gradcam(
 
 
 class _ReLUs(Interception):
-    """Counts the calls of ReLUs and lets ``altered`` stand for each."""
+    """Counts the calls of ReLUs on what depends on the image and lets ``altered`` stand for each."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls = 0
 
     def handle(self, call: Call) -> Any:
-        if not call.is_relu():
+        if not call.is_relu() or not call.input.requires_grad:  # a ReLU of constants: the position bias of Swin v2
             return call()
         self.calls += 1
-        return self.altered(call) if call.input.requires_grad else call()
+        return self.altered(call)
 
     def altered(self, call: Call) -> Tensor:
         """The ReLU's result, with a backward pass of the method's own."""
@@ -113,8 +113,8 @@ class _ReLUs(Interception):
         """Raise MethodError where no ReLU was called."""
         if self.calls == 0:
             raise MethodError(
-                f"{method}: {type(model).__name__} called no ReLU, and without one the method is the plain gradient; "
-                "use `gradient` for networks with other activations"
+                f"{method}: {type(model).__name__} called no ReLU between image and logits, and without one the method "
+                "is the plain gradient; use `gradient` for networks with other activations"
             )
 
 

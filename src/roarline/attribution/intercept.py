@@ -9,7 +9,8 @@ gives a value the backward pass of the method's choice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,8 @@ RESHAPES = frozenset({
     "alpha_dropout", "channel_shuffle", "chunk", "clone", "contiguous", "cpu", "double", "dropout", "dropout1d",
     "dropout2d", "dropout3d", "expand", "feature_alpha_dropout", "flatten", "flip", "float", "getitem", "identity",
     "index_select", "movedim", "narrow", "pad", "permute", "pixel_shuffle", "pixel_unshuffle", "repeat",
-    "requires_grad", "reshape", "roll", "select", "split", "squeeze", "stack", "swapaxes", "to", "transpose", "type_as",
-    "unbind", "unflatten", "unsqueeze", "view", "view_as", "cat",
+    "requires_grad", "reshape", "roll", "select", "setitem", "split", "squeeze", "stack", "swapaxes", "to", "transpose",
+    "type_as", "unbind", "unflatten", "unsqueeze", "view", "view_as", "cat",
 })  # fmt: skip
 """Functions that give back the values that they got, elsewhere."""
 LINEAR = RESHAPES | frozenset({
@@ -128,8 +129,8 @@ class Interception(TorchFunctionMode):
     """While active, each call of a torch function is given to ``handle``, whose return value the network goes on with.
 
     Writing in place is undone: the result is a new tensor that stands for the old one in all later calls, so that
-    neither the network's own backward pass nor the method loses what was there before. Only where the network writes
-    into a part of another tensor it does so.
+    neither the network's own backward pass nor the method loses what was there before; so is ``z[...] = value``. Only
+    where the network writes into a view of another tensor it does so.
     """
 
     def __init__(self) -> None:
@@ -149,6 +150,11 @@ class Interception(TorchFunctionMode):
     def __exit__(self, *exception: Any) -> None:
         self._overwritten.clear()
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
+
+    def _replace(self, tensor: Tensor, result: Tensor) -> None:
+        """From now on the network means the result where it names the tensor."""
+        if result is not tensor:  # by itself it would be looked up for ever
+            self._overwritten[tensor] = result
 
     def _current(self, value: Any) -> Any:
         """What the network means by a tensor, or by those in a list: the result of its last writing in place."""
@@ -175,8 +181,8 @@ class Interception(TorchFunctionMode):
             kwargs = {key: self._current(value) for key, value in kwargs.items()}
         call = as_call(func, name, args, kwargs)
         result = self.handle(call)
-        if call.in_place and isinstance(result, Tensor) and result is not call.input:
-            self._overwritten[call.input] = result
+        if call.in_place and isinstance(result, Tensor):
+            self._replace(call.input, result)
         return result
 
 
@@ -191,12 +197,21 @@ def as_call(func: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Ma
     if isinstance(written, Tensor) and written._base is None and any(part.requires_grad for part in tensors_in(args)):
         if kwargs.get("inplace"):
             return Call(name.rstrip("_"), func, args, {**kwargs, "inplace": False}, in_place=True)
+        if name == "__setitem__":
+            return Call("setitem", _with_item, args, kwargs, in_place=True)
         if name.endswith("_") and not name.endswith("__"):
             plain = _counterpart(name.rstrip("_"))
             if plain is not None:
                 return Call(name.rstrip("_"), plain, args, kwargs, in_place=True)
     names = {"max_pool2d_with_indices": "max_pool2d", "adaptive_max_pool2d_with_indices": "adaptive_max_pool2d"}
     return Call(names.get(name, name.strip("_")), func, args, kwargs)
+
+
+def _with_item(tensor: Tensor, index: Any, value: Any) -> Tensor:
+    """``tensor[index] = value``, in a copy."""
+    copy = tensor.clone()
+    copy[index] = value
+    return copy
 
 
 def _counterpart(name: str) -> Callable[..., Any] | None:
@@ -239,6 +254,24 @@ def carry(value: Tensor, carriers: Sequence[Tensor], saved: Sequence[Tensor], ba
         [value.detach()], back, tuple(tensor.detach() for tensor in saved), *carriers
     )
     return result
+
+
+@contextmanager
+def refusing_lost_values(method: str) -> Iterator[None]:
+    """Around a backward pass: values that a network overwrote through a view are lost to the method.
+
+    Raises:
+        MethodError: One was needed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise MethodError(
+            f"{method}: the network writes into a part of a tensor, z[:, 0].relu_() or z[:, 0] *= 2 for example, and "
+            "the method needs what was there before; use a network that builds a new tensor there"
+        ) from error
 
 
 def refuse_closed_networks(model: nn.Module, method: str) -> None:

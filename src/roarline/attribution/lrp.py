@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from roarline.attribution import lrp_rules
-from roarline.attribution.intercept import QUERIES, RESHAPES, Call, Interception, carry, refuse_closed_networks
+from roarline.attribution.intercept import (
+    QUERIES,
+    RESHAPES,
+    Call,
+    Interception,
+    carry,
+    refuse_closed_networks,
+    refusing_lost_values,
+)
 from roarline.attribution.passes import choose_targets
 from roarline.errors import MethodError
 
@@ -31,8 +39,8 @@ _THROUGH = frozenset({
 })  # fmt: skip
 _GATES = frozenset({"sigmoid", "hardsigmoid"})
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "true_divide"})
-_KEEPS_SIGN = RESHAPES | frozenset({
-    "add", "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "cat", "max_pool2d", "mean", "sum",
+_KEEPS_SIGN = RESHAPES - {"pad"} | frozenset({
+    "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d", "mean", "sum",
 })  # fmt: skip
 _ALPHA_BETA = {"epsilon_plus": (1.0, 0.0), "epsilon_alpha2_beta1": (2.0, 1.0)}
 
@@ -97,7 +105,8 @@ def lrp(
         logits = calls.run(model, leaf)
         chosen = choose_targets(logits, targets_B)
         score = logits.gather(1, chosen[:, None]).sum()
-        (found,) = torch.autograd.grad(score, leaf, allow_unused=True)
+        with refusing_lost_values("lrp"):
+            (found,) = torch.autograd.grad(score, leaf, allow_unused=True)
     if found is None:
         raise MethodError(f"lrp: in {type(model).__name__} no relevance reaches the image: every way has a gate on it")
     return found if calls.composite else images_BCHW * found
@@ -152,7 +161,7 @@ class _Relevance(Interception):
         waiting = [tensor for tensor in call.tensors() if tensor in self._pending]
         if waiting:
             for tensor in waiting:
-                self._overwritten[tensor] = self._settled(tensor)
+                self._replace(tensor, self._settled(tensor))
             call = replace(
                 call,
                 args=[self._current(value) for value in call.args],
@@ -161,11 +170,22 @@ class _Relevance(Interception):
         if not call.depends_on_image():
             return call()
         result = self._ruled(call)
-        if isinstance(result, Tensor) and result not in self._pending:
-            tensors = [tensor for tensor in call.tensors() if tensor.requires_grad]
-            if call.is_relu() or (call.name in _KEEPS_SIGN and all(tensor in self._positive for tensor in tensors)):
-                self._positive[result] = True
+        if isinstance(result, Tensor) and result not in self._pending and (call.is_relu() or self._keeps_sign(call)):
+            self._positive[result] = True
         return result
+
+    def _keeps_sign(self, call: Call) -> bool:
+        """The result is 0 or more because all that it is made of is."""
+        tensors = call.tensors()
+        if call.name == "setitem":
+            known = len(tensors) > 1 and tensors[-1] is call.args[-1]
+        elif call.name == "add":
+            known = len(tensors) == 2 and "alpha" not in call.kwargs
+        elif call.name == "pad":
+            known = len(call.args) <= 3 and not call.kwargs.get("value")
+        else:
+            known = call.name in _KEEPS_SIGN
+        return known and all(tensor in self._positive for tensor in tensors)
 
     def _ruled(self, call: Call) -> Any:
         if call.name in _WEIGHTED:

@@ -61,7 +61,9 @@ def epsilon(z: Tensor, y: Tensor, stabiliser: float, *, relu: bool = False) -> T
 
     if y is not z:
         return carry(y, [z], [y, z], of_relu if relu else of_any)
-    return carry(y, [z], [z], of_linear) if stabiliser else z
+    if stabiliser:
+        return carry(y, [z], [z], of_linear)
+    return carry(y, [z], [], lambda signal: (signal,))
 
 
 def alpha_beta(layer: Layer, alpha: float, beta: float, stabiliser: float) -> Tensor:

@@ -34,6 +34,11 @@ class DeepLiftParams(Params):
     """The Rescale rule against a constant baseline."""
 
     baseline: float = Field(0.0, description="baseline value in normalised space (0 is the mean colour)")
+    without_rule: Literal["refuse", "gradient"] = Field(
+        "refuse",
+        description="functions without a rule (attention, layer normalisation): refuse the network, or go on with the "
+        "plain gradient, with which contributions no longer sum to the difference of the logits",
+    )
 
 
 class LrpParams(Params):

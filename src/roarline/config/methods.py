@@ -207,7 +207,8 @@ METHODS: dict[str, MethodComponent] = {
     "deeplift": MethodComponent(
         f"{_ATTRIBUTION}.deeplift:deeplift",
         DeepLiftParams,
-        "Contributions to the logit's difference from a baseline's (Rescale rule)",
+        "Contributions to the logit's difference from a baseline's (Rescale rule); not of attention and layer "
+        "normalisation",
         "Shrikumar et al. 2017, arXiv 1704.02685",
         passes="1 forward + 1 backward, and 1 forward of one baseline a batch",
         one_pass=True,

@@ -20,11 +20,12 @@ _NO_FEATURES = (
 _CHOSEN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], str]] = WeakKeyDictionary()
 
 
-def find_layer(model: nn.Module, name: str, input_size: tuple[int, int] | None = None) -> nn.Module:
+def find_layer(model: nn.Module, name: str, input_size: tuple[int, int] | None = None, channels: int = 3) -> nn.Module:
     """A layer by its dotted name, e.g. ``layer3.0.relu``.
 
     Args:
         input_size: (H, W) of the network's inputs in px; where given, the error lists the layers with spatial maps.
+        channels: Of the network's inputs.
 
     Raises:
         ModelError: There is no such layer; the message lists near names and the layers that may be used.
@@ -39,7 +40,7 @@ def find_layer(model: nn.Module, name: str, input_size: tuple[int, int] | None =
     if input_size is None:
         known = f"its layers: {', '.join(layers)}"
     else:
-        known = f"layers that give spatial maps: {', '.join(spatial_layers(model, input_size))}"
+        known = f"layers that give spatial maps: {', '.join(spatial_layers(model, input_size, channels))}"
     raise ModelError(f"{type(model).__name__} has no layer {name!r}{hint}; {known}")
 
 
@@ -56,7 +57,7 @@ def layer_names(model: nn.Module, layer: str | Sequence[str], image_shape: Seque
     asked = [layer] if isinstance(layer, str) else list(layer)
     names = [auto_layer(model, image_shape) if name == AUTO else name for name in asked]
     for name in names:
-        find_layer(model, name, (image_shape[1], image_shape[2]))
+        find_layer(model, name, (image_shape[1], image_shape[2]), image_shape[0])
     if not names or len(set(names)) < len(names):
         raise ModelError(f"layer: came {names}, expected one name or a list of different names")
     return names
@@ -102,14 +103,14 @@ def spatial_layers(model: nn.Module, input_size: tuple[int, int], channels: int 
         if as_grid(output, input_size) is not None:
             names.setdefault(name)
 
-    with _watching(model, see):
+    with watching(model, see):
         probe_output(model, input_size, channels)
     return list(names)
 
 
 def probe_output(model: nn.Module, input_size: tuple[int, int], channels: int = 3) -> object:
     """What the network gives for one black image, in eval mode; the model is left as it was."""
-    device, dtype = _kind(model)
+    device, dtype = device_and_dtype(model)
     with evaluating(model), torch.no_grad():
         return model(torch.zeros((1, channels, *input_size), device=device, dtype=dtype))
 
@@ -142,9 +143,9 @@ def _choose(model: nn.Module, shape: tuple[int, ...]) -> str:
         if isinstance(output, Tensor) and output.requires_grad and as_grid(output, input_size) is not None:
             outputs[name] = output
 
-    device, dtype = _kind(model)
+    device, dtype = device_and_dtype(model)
     noise = torch.randn((1, channels, *size), generator=torch.Generator().manual_seed(0)).to(device, dtype)
-    with evaluating(model), torch.enable_grad(), _watching(model, see):
+    with evaluating(model), torch.enable_grad(), watching(model, see):
         # Not the model itself: hooks on it belong to whoever waits for the logits of the real images.
         logits = model.forward(noise.requires_grad_())
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)).to(logits)
@@ -172,13 +173,14 @@ def _gradients(score: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     ]
 
 
-def _kind(model: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
+def device_and_dtype(model: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
+    """Those of the first parameter; None where there is none."""
     parameter = next(model.parameters(), None)
     return (None, None) if parameter is None else (parameter.device, parameter.dtype)
 
 
 @contextmanager
-def _watching(model: nn.Module, see: Callable[[str, nn.Module, object], None]) -> Iterator[None]:
+def watching(model: nn.Module, see: Callable[[str, nn.Module, object], None]) -> Iterator[None]:
     """Call ``see`` with name, module and output whenever a module ends, but for the model itself."""
 
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:

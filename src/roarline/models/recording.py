@@ -8,7 +8,7 @@ Shapes: B images, C channels, h × w cells of a layer, H × W px of the image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from roarline.errors import ModelError
 from roarline.models.grids import grid_of_layer
 from roarline.models.layers import find_layer, layer_names
+from roarline.models.layouts import channel_dimensions
 
 
 class Recording:
@@ -27,9 +28,11 @@ class Recording:
         names: Dotted names of the layers, as asked for, ``auto`` resolved.
     """
 
-    def __init__(self, names: Sequence[str], input_size: tuple[int, int], spatial: bool) -> None:
+    def __init__(
+        self, names: Sequence[str], input_size: tuple[int, int], spatial: bool, channels: Mapping[str, int]
+    ) -> None:
         self.names = list(names)
-        self._input_size, self._spatial = input_size, spatial
+        self._input_size, self._spatial, self._channels = input_size, spatial, channels
         self._outputs: dict[str, Tensor] = {}
 
     @property
@@ -71,12 +74,20 @@ class Recording:
             gradients.append(cells)
         return gradients
 
+    def grid(self, name: str, values: object) -> Tensor:
+        """A layer's output, or what has its shape, as a map [B, C, h, w] (``grids.grid_of_layer``).
+
+        Raises:
+            ModelError: It is none.
+        """
+        return grid_of_layer(name, values, self._input_size, self._channels.get(name))
+
     def _grid(self, name: str, output: Tensor) -> Tensor:
-        return grid_of_layer(name, output, self._input_size) if self._spatial else output
+        return self.grid(name, output) if self._spatial else output
 
     def _check(self, name: str, output: Any) -> None:
         if self._spatial:
-            grid_of_layer(name, output, self._input_size)
+            self.grid(name, output)
         elif not isinstance(output, Tensor):
             raise ModelError(f"layer {name!r} gives a {type(output).__name__}, expected a tensor; choose another layer")
 
@@ -114,7 +125,8 @@ def recording(
     """
     _, channels, height, width = images_BCHW.shape
     names = layer_names(model, layer, (channels, height, width))
-    recorded = Recording(names, (height, width), spatial)
+    dimensions = channel_dimensions(model, (channels, height, width))
+    recorded = Recording(names, (height, width), spatial, dimensions)
 
     def hook(name: str) -> Any:
         def keep(module: nn.Module, args: Any, output: Any) -> Any:
