@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from roarline.cli import run_command
+from roarline.config.methods import METHODS
 from roarline.report.contact_sheet import Column, Sheet, draw_sheet
 
+CONFIGS = Path(__file__).parents[2] / "configs/gallery"
 TEXT = """\
 name: {name}
 data: {{dataset: digits, limit: {{train: 40, validation: 10, test: 12}}}}
@@ -37,6 +40,15 @@ def test_columns_of_both_experiments_stand_side_by_side(tmp_path: Path, capsys: 
     with Image.open(output) as picture:
         assert picture.width > 5 * 128
         assert np.asarray(picture.convert("L")).std() > 10
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenet"])
+def test_the_recipes_show_every_method_that_is_no_control(name: str) -> None:
+    shown = set()
+    for path in (CONFIGS / f"{name}-all.yaml", CONFIGS / f"{name}-16.yaml"):
+        methods = yaml.safe_load(path.read_text())["attribution"]["methods"]
+        shown |= {entry.get("method", entry["name"]) for entry in methods}
+    assert {method for method, component in METHODS.items() if not component.baseline} <= shown
 
 
 def test_other_classifiers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
