@@ -68,7 +68,10 @@ def ssim(maps_BHW: Tensor, others_BHW: Tensor, range_B: Tensor, *, window_px: in
     parts = [
         _ssim(first.double(), second.double(), spans.double(), window_px)
         for first, second, spans in zip(
-            maps_BHW.split(at_once), others_BHW.split(at_once), range_B.split(at_once), strict=True
+            torch.split(maps_BHW, at_once),
+            torch.split(others_BHW, at_once),
+            torch.split(range_B, at_once),
+            strict=True,
         )
     ]
     return torch.cat(parts)
