@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from roarline.config.dataset_params import ShapesParams
+
 Path_ = tuple[str | int, ...]
 _TRAINS = ("evaluate-roar", "evaluate-f-fidelity", "evaluate-idsds")
 
@@ -36,9 +38,13 @@ def section_errors(data: Mapping[str, Any]) -> list[tuple[Path_, str]]:
         found.append(
             (("attribution", "limit"), "evaluate-roar needs maps of all images: leave it out, or use data.limit")
         )
-    dataset = (section("data") or {}).get("dataset")
-    if dataset == "shapes" and attribution.get("target") == "label":
+    images = section("data") or {}
+    most = (images.get("params") or {}).get("max_shapes", ShapesParams().max_shapes)
+    if images.get("dataset") == "shapes" and attribution.get("target") == "label" and most != 1:
         found.append(
-            (("attribution", "target"), "is label, and images of shapes may have several; use predicted or every-label")
+            (
+                ("attribution", "target"),
+                "is label, and images of shapes may have several: use predicted or every-label, or max_shapes: 1",
+            )
         )
     return found
