@@ -353,6 +353,7 @@ def test_a_missing_config_is_asked_for_and_never_guessed(project: Clone) -> None
     assert "task train-cls CONFIG=configs/digits.yaml" in done.stderr
     assert done.returncode != 0
     assert done.stdout == ""
+    assert "task roar CONFIG=configs/digits.yaml" in run_task(project, "roar").stderr
     assert run_task(project, "demo").stdout == "[run][configs/digits.yaml]"
 
 
