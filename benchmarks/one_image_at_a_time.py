@@ -1,64 +1,18 @@
 """Extremal perturbations an image at a time, written straight from their definition, to hold the batched form against.
 
-A mask's (2R + 1)² weighted neighbours are laid out for every position (for 224 px 81 × 260² numbers), the levels of the
-perturbation are read pixel by pixel, and the area's constraint sorts the padded mask. Tests use the mask generator as
-an independent reference: it adds up in the order in which the original's arrays were made.
+A mask's weighted neighbours are laid out for every position, the levels of the perturbation are read pixel by pixel,
+and the area's constraint sorts the padded mask.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from roarline.imaging.pyramid import perturbation_levels
-
-
-class UnfoldedMasks:
-    """Smooth-max masks of H × W px; called as ``roarline.imaging.mask_generator.MaskGenerator``."""
-
-    def __init__(
-        self,
-        height: int,
-        width: int,
-        *,
-        step_px: int = 7,
-        sigma_px: float = 21.0,
-        combine: str = "smooth_max",
-        device: torch.device | None = None,
-    ) -> None:
-        if combine != "smooth_max":
-            raise ValueError(f"combine is {combine!r}, expected smooth_max")
-        self._step, self._margin, self._size = step_px, round(sigma_px), (height, width)
-        self._padding, self._taps = 1 + math.ceil(2 * sigma_px / step_px), 3 + 2 * math.ceil(sigma_px / step_px)
-        self.grid = math.ceil(height / step_px), math.ceil(width / step_px)
-        self._cells = [points + 2 * self._padding - self._taps + 1 for points in self.grid]
-        offsets = []
-        for cells in self._cells:
-            position = torch.arange(cells * step_px - step_px + 1)
-            point = position // step_px + torch.arange(self._taps)[:, None] - self._padding
-            offsets.append(position - (sigma_px + step_px * point))
-        distance = torch.sqrt(offsets[0][:, None, :, None] ** 2 + offsets[1][None, :, None, :] ** 2)
-        weights = torch.exp(-2 * (distance / sigma_px - 0.5).clamp(min=0) ** 2)
-        self._weights = weights.flatten(0, 1)[None].to(device)
-
-    def __call__(self, grid_Ngg: Tensor, *, padded: bool = False) -> Tensor:
-        """[N, H, W], or with the margin."""
-        patches = functional.unfold(grid_Ngg[:, None], (self._taps, self._taps), padding=self._padding)
-        patches = patches.view(len(grid_Ngg), -1, *self._cells)
-        fine = functional.interpolate(patches, scale_factor=self._step, mode="nearest")
-        height, width = self._weights.shape[2:]
-        weighted = fine[:, :, :height, :width] * self._weights.to(grid_Ngg)
-        masks = (weighted * torch.softmax(20 * weighted, dim=1)).sum(dim=1).clamp(0, 1)
-        return masks if padded else self.visible(masks)
-
-    def visible(self, padded_Nhw: Tensor) -> Tensor:
-        """Crop the margin."""
-        y, x = (slice(self._margin, self._margin + length) for length in self._size)
-        return padded_Nhw[:, y, x]
+from roarline.imaging.unfolded_masks import UnfoldedMasks
 
 
 def extremal_masks(

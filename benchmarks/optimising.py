@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import BarePasses, Measurement, MixedPasses, Options, alternate, network
-from benchmarks.one_image_at_a_time import UnfoldedMasks, extremal_masks
+from benchmarks.one_image_at_a_time import extremal_masks
 from roarline.attribution.extremal import Ascent, PerturbedImages, optimise_masks
 from roarline.attribution.igos import igos_plus_plus
 from roarline.attribution.mask_scores import contrast, memory_format, normal_noise
@@ -28,6 +28,7 @@ from roarline.attribution.passes import pass_size
 from roarline.imaging.mask_generator import MaskGenerator
 from roarline.imaging.pyramid import Pyramid, perturbation_levels
 from roarline.imaging.smoothing import gaussian_blur
+from roarline.imaging.unfolded_masks import UnfoldedMasks
 
 GOALS = {"resnet50": 0.8}
 RATIO_GOALS = {"mobilenet_v2": 3.0}
@@ -127,7 +128,7 @@ class _OneByOne:
         side = case.resident.shape[2]
         self._model = copy.deepcopy(case.network).to(case.device)
         self._images, self._steps = case.resident[: case.images].contiguous(), steps
-        self._masks = UnfoldedMasks(side, side, device=case.device)
+        self._masks = UnfoldedMasks(side, side)
 
     def __call__(self, passes: int) -> None:
         """All of it, whatever the number of passes."""

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.one_image_at_a_time import UnfoldedMasks
 from roarline.imaging.mask_generator import MaskGenerator
+from roarline.imaging.unfolded_masks import UnfoldedMasks
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 ORIGINALS = {"smooth_max": "softmax", "sum": "sum", "sigmoid": "sigmoid"}

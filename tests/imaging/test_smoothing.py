@@ -15,10 +15,10 @@ from scipy import ndimage
 from roarline.imaging.smoothing import gaussian_blur, median_blur
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-SCIPY_MODE = {"reflect": "mirror", "replicate": "nearest", "zero": "constant"}
+SCIPY_MODE = {"reflect": "mirror", "symmetric": "reflect", "replicate": "nearest", "zero": "constant"}
 
 
-@pytest.mark.parametrize("padding", ["reflect", "replicate", "zero"])
+@pytest.mark.parametrize("padding", SCIPY_MODE)
 @pytest.mark.parametrize("sigma", [0.3, 0.8, 2.0, 11.0])
 @pytest.mark.parametrize("shape", [(9, 14), (1, 5), (2, 2)])
 def test_parity_with_scipy(padding: str, sigma: float, shape: tuple[int, int]) -> None:
@@ -31,8 +31,15 @@ def test_parity_with_scipy(padding: str, sigma: float, shape: tuple[int, int]) -
 @given(st.floats(0.1, 20), st.floats(-3, 3))
 def test_a_constant_stays_constant(sigma: float, value: float) -> None:
     image = torch.full((1, 6, 7), value, dtype=torch.float64)
-    for padding in ("reflect", "replicate"):
+    for padding in ("reflect", "symmetric", "replicate"):
         torch.testing.assert_close(gaussian_blur(image, sigma, padding), image)  # type: ignore[arg-type]
+
+
+@given(st.floats(0.1, 20), st.integers(0, 2**31))
+def test_symmetric_padding_keeps_the_mean(sigma: float, seed: int) -> None:
+    images = torch.rand(2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    blurred = gaussian_blur(images, sigma, "symmetric")
+    torch.testing.assert_close(blurred.mean(dim=(1, 2)), images.mean(dim=(1, 2)))
 
 
 def test_zero_width_copies_and_the_argument_stays() -> None:

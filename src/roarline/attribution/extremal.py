@@ -1,7 +1,8 @@
 """Extremal perturbations: of all smooth masks of a given area the one that the network responds to most.
 
-All areas of an image, and as many images as fill a pass, are optimised together. Tests hold masks after 1, 10 and 60
-steps against the original's arrays.
+All areas of an image, and as many images as fill a pass, are optimised together. The penalty on the area leaves a mask
+whose edges are soft some percent of the image away from it; the last thing done to a mask is to make its area exact.
+Tests hold masks of ``compat: original`` after 1, 10 and 60 steps against the original's arrays.
 
 Shapes: B images, A areas, N masks (image after image, all its areas), H × W px, K classes.
 """
@@ -18,17 +19,19 @@ from torch import Tensor, nn
 
 from roarline.attribution.mask_scores import Score, contrast, distinct_images, logit, memory_format, score_gradients
 from roarline.attribution.passes import pass_size
-from roarline.imaging.area_constraint import area_penalty
+from roarline.imaging.area_constraint import area_penalty, with_area
 from roarline.imaging.mask_generator import Combine, MaskGenerator
 from roarline.imaging.pyramid import Perturbation, Pyramid, perturbation_levels
 from roarline.imaging.removal import Compat
 from roarline.imaging.smoothing import Padding, gaussian_blur
+from roarline.imaging.unfolded_masks import UnfoldedMasks
 
 Variant = Literal["preserve", "delete", "dual"]
 Reward = Literal["simple", "contrastive"]
 Select = Literal["first_area_reaching_logit", "sum"]
 
 _PUBLISHED_PX = 224
+_OUTSIDE_FINISHED_MASKS: dict[Compat, Padding] = {"corrected": "symmetric", "original": "zero"}
 _REWARDS: dict[str, Score] = {"simple": logit, "contrastive": contrast}
 
 
@@ -78,7 +81,8 @@ def extremal_perturbation(
 
     Args:
         targets_B: int64 in [0, K).
-        areas: Shares of the image, each in (0, 1).
+        areas: Shares of the image, each in (0, 1). Of every mask, before ``smooth``, both the mean and the share of
+            pixels above 1/2 are what was asked, see ``imaging.area_constraint.with_area``.
         select: ``first_area_reaching_logit``: of the areas in ascending order the first whose mask, applied to the
             image, gives at least the target's logit on the unchanged image, else the largest; ``sum``: of all masks.
         variant: ``preserve``: what keeps the score high; ``delete``: what lowers it when perturbed; ``dual``: both.
@@ -94,13 +98,15 @@ def extremal_perturbation(
         combine: See ``imaging.mask_generator``.
         step_px: Distance of a mask's parameters; None: 7 at 224 px, in proportion.
         sigma_px: Width of a parameter's bump; None: 3 steps.
-        smooth: σ of a Gaussian over the finished masks, as a fraction of the shorter side; outside is 0.
+        smooth: σ of a Gaussian over the finished masks, as a fraction of the shorter side.
         compat: ``original``: the constraint counts the mask's invisible margin, equal values are ranked as torch's sort
-            happens to leave them, and the mask before the last step is returned. Corrected: the visible mask has the
-            area asked for, the last step counts, and no place is favoured: equal values are treated alike, heights are
-            compared with those of the first mask, and parameters at the border, which cover fewer pixels, move as fast
-            as others. Without that a network with small logits gets the same mask, the border, for every image; even so
-            it wants a smaller ``area_weight`` than networks with logits of 10 to 20.
+            happens to leave them, the mask before the last step is returned, and ``smooth`` takes 0 for what lies
+            outside; masks are added up in TorchRay's order, which costs time and memory, see
+            ``imaging.unfolded_masks``. Corrected: the visible mask has the area asked for, the last step counts, and no
+            place is favoured: equal values are treated alike, heights are compared with those of the first mask,
+            parameters at the border, which cover fewer pixels, move as fast as others, and ``smooth`` mirrors the mask
+            at its edge, which keeps the mean. Without that a network with small logits gets the same mask, the border,
+            for every image; even so it wants a smaller ``area_weight`` than networks with logits of 10 to 20.
         logits_BK: Of the unchanged images.
         image_index: Equal numbers for rows of the same image.
 
@@ -115,9 +121,10 @@ def extremal_perturbation(
     height, width = images_BCHW.shape[2:]
     scale = min(height, width) / _PUBLISHED_PX
     step = step_px or max(1, round(7 * scale))
-    generator = MaskGenerator(height, width, step_px=step, sigma_px=sigma_px or 3.0 * step, combine=combine)
+    kind: type[UnfoldedMasks] | type[MaskGenerator] = UnfoldedMasks if compat == "original" else MaskGenerator
+    generator = kind(height, width, step_px=step, sigma_px=sigma_px or 3.0 * step, combine=combine)
     max_sigma = max_sigma_px or 20 * scale
-    sigma_smooth = smooth * min(height, width)
+    sigma_smooth, outside = smooth * min(height, width), _OUTSIDE_FINISHED_MASKS[compat]
     wanted = [(row, area) for row in range(len(images_BCHW)) for area in sorted(areas)]
     at_once = max(1, pass_size(height, width, images_BCHW.device) // (2 if variant == "dual" else 1))
     masks, reached = [], []
@@ -132,7 +139,7 @@ def extremal_perturbation(
         )
         chunk_areas = [area for _, area in wanted[start : start + at_once]]
         found = optimise_masks(model, lookup, targets_B[rows], chunk_areas, generator, how)
-        masks.append(gaussian_blur(found, sigma_smooth, "zero", radius_px=ceil(4 * sigma_smooth)))
+        masks.append(gaussian_blur(found, sigma_smooth, outside, radius_px=ceil(4 * sigma_smooth)))
         if select == "first_area_reaching_logit":
             with torch.no_grad():
                 reached.append(logit(model(lookup(masks[-1])), targets_B[rows]))
@@ -173,14 +180,16 @@ def optimise_masks(
     perturbed: PerturbedImages,
     targets_N: Tensor,
     areas: Sequence[float],
-    generator: MaskGenerator,
+    generator: MaskGenerator | UnfoldedMasks,
     how: Ascent,
 ) -> Tensor:
     """Masks [N, H, W], not smoothed: one for each target and area, each optimised on its own in the same passes."""
     original = how.compat == "original"
     grids = perturbed.pyramid.table.new_ones(len(areas), *generator.grid).requires_grad_()
     ascent = torch.optim.SGD([grids], lr=how.learning_rate, momentum=how.momentum, dampening=how.momentum)
-    evening, pace = (None, None) if original else _evening_and_pace(generator, grids.detach())
+    evening, pace = None, None
+    if isinstance(generator, MaskGenerator) and not original:
+        evening, pace = _evening_and_pace(generator, grids.detach())
     sides = [side for side, variant in ((1, "preserve"), (-1, "delete")) if how.variant in (variant, "dual")]
     targets = targets_N.repeat(len(sides))
     weight, masks = how.area_weight, grids
@@ -206,4 +215,4 @@ def optimise_masks(
             grids.clamp_(0, 1)
         weight *= how.area_weight_growth
     with torch.no_grad():
-        return masks.detach() if original else generator(grids)
+        return masks.detach() if original else with_area(generator(grids), areas)

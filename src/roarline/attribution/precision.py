@@ -25,15 +25,15 @@ def mixed_passes(model: nn.Module, device_type: str) -> Iterator[None]:
         yield
         return
     dtype = torch.get_autocast_dtype(device_type)
-    passes: list[torch.autocast] = []
+    passes: list[contextlib.ExitStack] = []
 
     def begin(module: nn.Module, args: Any) -> None:
-        passes.append(torch.autocast(device_type, dtype=dtype))
-        passes[-1].__enter__()
+        passes.append(contextlib.ExitStack())
+        passes[-1].enter_context(torch.autocast(device_type, dtype=dtype))
 
     def end(module: nn.Module, args: Any, output: Any) -> Any:
         if passes:  # empty where another hook failed before the pass began
-            passes.pop().__exit__(None, None, None)
+            passes.pop().close()
         return output.float() if isinstance(output, torch.Tensor) else output
 
     # always_call: a pass that fails must not leave autocast on.

@@ -1,8 +1,9 @@
-"""How far a mask is from being 0 or 1 everywhere with a given share of ones: the area constraint of extremal masks."""
+"""Area of extremal masks: how far one is from being 0 or 1 with the asked share of ones, and how to make it exact."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,10 @@ import torch
 from torch import Tensor
 
 Ties = Literal["share", "sort"]
+
+_HALVINGS = 24
+_PLATEAU = 0.01
+_TINY = 1e-12
 
 
 def area_penalty(
@@ -34,6 +39,78 @@ def area_penalty(
     zeros = [int(masks_NP.shape[1] * (1 - area)) for area in areas]
     penalties: Tensor = _AreaPenalty.apply(masks_NP, zeros, ties, masks_NP if order_NP is None else order_NP)  # type: ignore[no-untyped-call]
     return penalties
+
+
+def with_area(masks_NHW: Tensor, areas: Sequence[float]) -> Tensor:
+    """Stretch and compress the values of each mask, so that its area is what was asked.
+
+    What the constraint leaves open is how the area of a mask is read that is not 0 or 1 everywhere. Both usual readings
+    are met: the share of the image above 1/2, and the mean. The value at the level that the area's highest pixels lie
+    above becomes 1/2, 0 and 1 stay, in between values are changed linearly; then the side of the level on which the
+    mask strays further from 0 and 1 is made steeper, until what is missing above is as much as is too much below.
+
+    Args:
+        masks_NHW: In [0, 1].
+        areas: [N], each in (0, 1).
+
+    Returns:
+        [N, H, W] in [0, 1], in the same order: no value that was above another is below it. Where more than 1 % of an
+        image has the very value at the level, no level can separate it: those pixels get the one value that makes the
+        mean right, e.g. the area itself where a mask is the same everywhere.
+    """
+    values_NP = masks_NHW.flatten(1)
+    pixels = values_NP.shape[1]
+    zeros = [int(pixels * (1 - area)) for area in areas]
+    ones = pixels - torch.tensor(zeros, device=values_NP.device)[:, None]
+    below, above = (
+        _values_at_rank(values_NP, [min(max(rank, 0), pixels - 1) for rank in ranks])
+        for ranks in ([count - 1 for count in zeros], zeros)
+    )
+    level = (below + above) / 2
+    level_is_a_value = values_NP == level
+    tied = level_is_a_value.sum(dim=1, keepdim=True)
+    missing = ones - (values_NP > level).sum(dim=1, keepdim=True)
+    middle = torch.where(tied > _PLATEAU * pixels, (missing / tied.clamp(min=1)).to(values_NP), 0.5)
+    lower = _Side((level - values_NP).clamp(min=0), values_NP < level, level, middle)
+    upper = _Side((values_NP - level).clamp(min=0), values_NP > level, 1 - level, 1 - middle)
+    target = torch.minimum(lower.strays(lower.widest), upper.strays(upper.widest))
+    result = middle - lower.drop(lower.width_for(target)) + upper.drop(upper.width_for(target))
+    return result.view_as(masks_NHW)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A mask's pixels to one side of its level.
+
+    Attributes:
+        distance_NP: From the level, 0 for pixels of the other side.
+        here_NP: Which pixels are on this side.
+        widest: [N, 1]: the distance at which 0, or 1, is reached if nothing is made steeper.
+        height: [N, 1]: from the level's new value to 0, or 1.
+    """
+
+    distance_NP: Tensor
+    here_NP: Tensor
+    widest: Tensor
+    height: Tensor
+
+    def drop(self, width: Tensor) -> Tensor:
+        """[N, P]: new distance from the level's new value, if the end is reached at ``width``."""
+        return self.height * (self.distance_NP / width.clamp(min=_TINY)).clamp(max=1)
+
+    def strays(self, width: Tensor) -> Tensor:
+        """[N, 1]: how far the pixels are from 0, or 1, summed."""
+        return ((self.height - self.drop(width)) * self.here_NP).sum(dim=1, keepdim=True)
+
+    def width_for(self, target: Tensor) -> Tensor:
+        """[N, 1]: the width with which they stray by as much; wider is more."""
+        low, high = torch.zeros_like(self.widest), self.widest
+        done = self.strays(high) <= target
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            too_wide = self.strays(middle) > target
+            low, high = torch.where(too_wide, low, middle), torch.where(too_wide, middle, high)
+        return torch.where(done, self.widest, (low + high) / 2)
 
 
 class _AreaPenalty(torch.autograd.Function):

@@ -143,9 +143,7 @@ class MaskGenerator:
         if self.combine == "smooth_max":
             masks: Tensor = _SmoothMax.apply(grid_Ngg, *windows)  # type: ignore[no-untyped-call]
         else:
-            masks = _weighted_sums(grid_Ngg, *windows)
-            masks = torch.sigmoid(_COLDNESS * masks - 3) if self.combine == "sigmoid" else masks
-            masks = masks.clamp(0, 1)
+            masks = combined_sums(_weighted_sums(grid_Ngg, *windows), self.combine).clamp(0, 1)
         y, x = (slice(0, w.axis.full_length) if padded else _visible(w) for w in windows)
         return masks[:, y, x]
 
@@ -169,14 +167,24 @@ class MaskGenerator:
 
     def visible(self, padded_Nhw: Tensor) -> Tensor:
         """Crop the margin: [N, H, W]."""
-        y, x = (slice(axis.margin, axis.margin + axis.length) for axis in (self.rows, self.columns))
-        return padded_Nhw[:, y, x]
+        return visible_part(padded_Nhw, self.rows, self.columns)
 
     @staticmethod
     def _window(axis: Axis, padded: bool) -> Window:
         if padded:
             return Window(axis, 0, axis.cells)
         return Window(axis, axis.margin // axis.step, math.ceil((axis.margin + axis.length) / axis.step))
+
+
+def combined_sums(sums: Tensor, combine: Combine) -> Tensor:
+    """``sum`` and ``sigmoid`` of Σ z, not clamped."""
+    return torch.sigmoid(_COLDNESS * sums - 3) if combine == "sigmoid" else sums
+
+
+def visible_part(padded_Nhw: Tensor, rows: Axis, columns: Axis) -> Tensor:
+    """[N, H, W]: a padded mask without its margin."""
+    y, x = (slice(axis.margin, axis.margin + axis.length) for axis in (rows, columns))
+    return padded_Nhw[:, y, x]
 
 
 def _visible(window: Window) -> slice:

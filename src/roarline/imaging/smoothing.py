@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Padding = Literal["reflect", "replicate", "zero"]
+Padding = Literal["reflect", "symmetric", "replicate", "zero"]
 
 _TRUNCATE = 4.0
 _MEDIAN_VALUES = 2**21
@@ -26,7 +26,8 @@ def gaussian_blur(
     Args:
         images: [..., H, W], floating point.
         sigma_px: Standard deviation, in px; 0 gives a copy.
-        padding: What lies outside: the image mirrored about its border pixel, the border pixel repeated, or 0.
+        padding: What lies outside: the image mirrored about its border pixel (``reflect``) or about its edge
+            (``symmetric``, which alone keeps the mean), the border pixel repeated, or 0.
         radius_px: Where the kernel ends, for parity with other code; default: 4 σ, rounded.
 
     Returns:
@@ -86,6 +87,9 @@ def _blur_matrix(length: int, sigma_px: float, radius: int, padding: Padding) ->
         source = source.clamp(0, length - 1)
     elif padding == "replicate" or length == 1:
         source = source.clamp(0, length - 1)
+    elif padding == "symmetric":
+        source = source.remainder(2 * length)
+        source = torch.where(source >= length, 2 * length - 1 - source, source)
     else:
         period = 2 * (length - 1)
         source = source.remainder(period)
