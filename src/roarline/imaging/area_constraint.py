@@ -71,10 +71,17 @@ def with_area(masks_NHW: Tensor, areas: Sequence[float]) -> Tensor:
     tied = level_is_a_value.sum(dim=1, keepdim=True)
     missing = ones - (values_NP > level).sum(dim=1, keepdim=True)
     middle = torch.where(tied > _PLATEAU * pixels, (missing / tied.clamp(min=1)).to(values_NP), 0.5)
-    lower = _Side((level - values_NP).clamp(min=0), values_NP < level, level, middle)
-    upper = _Side((values_NP - level).clamp(min=0), values_NP > level, 1 - level, 1 - middle)
-    target = torch.minimum(lower.strays(lower.widest), upper.strays(upper.widest))
-    result = middle - lower.drop(lower.width_for(target)) + upper.drop(upper.width_for(target))
+    lower = _Side((level - values_NP).clamp(min=0), (values_NP < level).sum(dim=1, keepdim=True), middle)
+    upper = _Side((values_NP - level).clamp(min=0), (values_NP > level).sum(dim=1, keepdim=True), 1 - middle)
+    too_much, too_little = lower.strays(level), upper.strays(1 - level)
+    above_strays = too_little > too_much
+    steeper = lower.instead(upper, above_strays)
+    width = steeper.width_for(torch.minimum(too_much, too_little), torch.where(above_strays, 1 - level, level))
+    result = (
+        middle
+        - lower.moved(torch.where(above_strays, level, width))
+        + upper.moved(torch.where(above_strays, width, 1 - level))
+    )
     return result.view_as(masks_NHW)
 
 
@@ -83,34 +90,39 @@ class _Side:
     """A mask's pixels to one side of its level.
 
     Attributes:
-        distance_NP: From the level, 0 for pixels of the other side.
-        here_NP: Which pixels are on this side.
-        widest: [N, 1]: the distance at which 0, or 1, is reached if nothing is made steeper.
+        distance_NP: From the level; 0 for pixels of the other side.
+        count: [N, 1]: pixels of this side.
         height: [N, 1]: from the level's new value to 0, or 1.
     """
 
     distance_NP: Tensor
-    here_NP: Tensor
-    widest: Tensor
+    count: Tensor
     height: Tensor
 
-    def drop(self, width: Tensor) -> Tensor:
-        """[N, P]: new distance from the level's new value, if the end is reached at ``width``."""
-        return self.height * (self.distance_NP / width.clamp(min=_TINY)).clamp(max=1)
+    def instead(self, other: _Side, where: Tensor) -> _Side:
+        """The other side in some rows."""
+        return _Side(
+            torch.where(where, other.distance_NP, self.distance_NP),
+            torch.where(where, other.count, self.count),
+            torch.where(where, other.height, self.height),
+        )
+
+    def moved(self, width: Tensor) -> Tensor:
+        """[N, P]: new distance from the level's new value, if 0, or 1, is reached at this distance from the level."""
+        return (self.distance_NP * (1 / width.clamp(min=_TINY))).clamp_(max=1).mul_(self.height)
 
     def strays(self, width: Tensor) -> Tensor:
-        """[N, 1]: how far the pixels are from 0, or 1, summed."""
-        return ((self.height - self.drop(width)) * self.here_NP).sum(dim=1, keepdim=True)
+        """[N, 1]: how far the pixels then are from 0, or 1, summed; more for larger widths."""
+        return self.height * self.count - self.moved(width).sum(dim=1, keepdim=True)
 
-    def width_for(self, target: Tensor) -> Tensor:
-        """[N, 1]: the width with which they stray by as much; wider is more."""
-        low, high = torch.zeros_like(self.widest), self.widest
-        done = self.strays(high) <= target
+    def width_for(self, target: Tensor, widest: Tensor) -> Tensor:
+        """[N, 1]: the width with which they stray by as much."""
+        low, high = torch.zeros_like(widest), widest
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             too_wide = self.strays(middle) > target
             low, high = torch.where(too_wide, low, middle), torch.where(too_wide, middle, high)
-        return torch.where(done, self.widest, (low + high) / 2)
+        return high
 
 
 class _AreaPenalty(torch.autograd.Function):
