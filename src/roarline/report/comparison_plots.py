@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
@@ -16,7 +17,9 @@ from roarline.report.plots import INK, SOFT, WIDTH_IN, as_svg, figure_style
 
 ALPHA = "alpha"
 _ROW_IN, _TOP_IN, _BOTTOM_IN = 0.25, 0.4, 0.52
-_NAME_IN_PER_LETTER, _MOST_NAME_IN = 0.079, 2.2
+_NAME_IN_PER_LETTER, _MOST_NAME_IN, _NAME_LINES = 0.079, 2.2, 2
+_SMALLER = 0.82
+"""Size of letters of names in two lines, as a share of others'."""
 _ACCENT, _LINE = "#0072B2", "#e5e7eb"
 _FACTOR_LOOKS = (
     ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"), ("#7A4E9E", "X"),
@@ -42,6 +45,14 @@ def shorten(name: str, letters: int) -> str:
         return name
     head = (letters - 1) * 2 // 3
     return f"{name[:head]}…{name[-(letters - 1 - head) :]}"
+
+
+def _fitted(name: str, letters: int) -> str:
+    """A name in one line, or in two of smaller letters; only a longer one is shortened."""
+    if len(name) <= letters:
+        return name
+    lines = textwrap.wrap(name, int(letters / _SMALLER))
+    return "\n".join(lines) if len(lines) <= _NAME_LINES else shorten(name, letters)
 
 
 def _draw_ranks(plot: RankPlot) -> bytes:
@@ -162,8 +173,9 @@ def _rows_figure(
 ) -> tuple[Figure, Axes]:
     """A figure with a row for each name, the first at the top, names at the left."""
     letters = int(_MOST_NAME_IN / _NAME_IN_PER_LETTER)
-    shown = [shorten(name, letters) for name in names]
-    left_in = 0.2 + _NAME_IN_PER_LETTER * max(map(len, shown))
+    shown = [_fitted(name, letters) for name in names]
+    widths = [max(map(len, name.splitlines())) * (_SMALLER if "\n" in name else 1) for name in shown]
+    left_in = 0.2 + _NAME_IN_PER_LETTER * max(widths)
     axes_in = _ROW_IN * len(names) + 0.1
     height_in = _TOP_IN + above_in + axes_in + _BOTTOM_IN + below_in
     figure = Figure(figsize=(WIDTH_IN, height_in), facecolor="white")
@@ -180,7 +192,7 @@ def _rows_figure(
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     for label, quiet in zip(axes.get_yticklabels(), soft, strict=True):
-        label.set_fontsize(9)
+        label.set_fontsize(9 * _SMALLER if "\n" in label.get_text() else 9)
         if quiet:
             label.set_color(SOFT)
             label.set_fontstyle("italic")
