@@ -201,6 +201,21 @@ def test_images_in_windows_meet_their_baseline(images, targets):
     torch.testing.assert_close(maps.sum((1, 2, 3)), difference(model, images, targets, 0.1))
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, relu: x.sigmoid() * relu(x), lambda x, relu: relu(x + 1), lambda x, relu: relu(x.tanh()),
+        lambda x, relu: relu(functional.max_pool2d(x, 2)), lambda x, relu: relu(x.flatten(1)).view_as(x),
+    ],
+)  # fmt: skip
+def test_a_relu_in_place_loses_nothing_that_others_need(function, images, targets):
+    """Where the network overwrites a value, its memory is used again in the backward pass, if nobody reads it."""
+    model = Reusing(lambda x: function(x, functional.relu)).double().requires_grad_(False)
+    expected = deeplift(model, images, targets)
+    model.activation = lambda x: function(x, functional.relu_)
+    torch.testing.assert_close(deeplift(model, images, targets), expected, rtol=0, atol=0)
+
+
 def test_float32_and_channels_last():
     """Completeness to 1e-4 of the logits' size, float32's rounding through some 50 layers."""
     model, images = network("mobilenet_v2")

@@ -268,6 +268,19 @@ def test_what_is_written_into_a_tensor_is_as_good_as_put_together(rule, images, 
     torch.testing.assert_close(relevance(put_together, images, targets, rule=rule), expected)
 
 
+@pytest.mark.parametrize("rule", ["epsilon", *COMPOSITES])
+def test_a_relu_in_place_loses_nothing_that_others_need(rule, images, targets):
+    model = Between(lambda x: x * 2 + functional.relu(x)).double()
+    expected = relevance(model, images, targets, rule=rule)
+
+    def overwriting(x):
+        double = x * 2
+        return double + functional.relu_(x)
+
+    model.function = overwriting
+    torch.testing.assert_close(relevance(model, images, targets, rule=rule), expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     "function",
     [lowered, lambda x: functional.pad(x.relu()[:, 1:], (0, 0, 0, 0, 1, 0), value=-1.0), lambda x: x.relu() - 1,

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from roarline.attribution.intercept import (
     LINEAR,
@@ -37,6 +38,10 @@ _ELEMENTWISE = _CLIPS | frozenset({
     "tanh", "tanhshrink", "threshold",
 })  # fmt: skip
 _POOLS = frozenset({"max_pool2d", "adaptive_max_pool2d"})
+_FORGETFUL = frozenset({
+    "AddBackward0", "AddmmBackward0", "ConvolutionBackward0", "CudnnBatchNormBackward0", "NativeBatchNormBackward0",
+})  # fmt: skip
+"""What autograd calls functions that don't read their own results again."""
 _PRODUCTS = frozenset({"mul", "multiply", "rmul"})
 _QUOTIENTS = frozenset({"div", "divide", "true_divide"})
 _LINEAR = LINEAR - _QUOTIENTS | frozenset({
@@ -117,6 +122,7 @@ class _RescaledCalls(Interception):
         self._slots: list[_Slot] = []
         self._left: list[_Slot] | None = None
         self._memory = torch.empty(0)
+        self._kept = WeakTensorKeyDictionary()  # inputs that a nonlinearity needs in its backward pass
 
     def run_baseline(self, model: nn.Module, baseline_1CHW: Tensor) -> None:
         """Fill all slots."""
@@ -167,15 +173,22 @@ class _RescaledCalls(Interception):
             kind = torch.finfo(x.dtype)
             x0 = x.detach() - (x.detach().abs() * kind.eps).add_(kind.tiny)
             return self._keep(call, y, x0, x0.clamp(*bounds))
+        disposable = self._is_disposable(call, x)
         slot = self._slot(call)
 
         def back(signal: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor]:
             x0, y0 = self._of(slot)
-            distance = torch.sub(x, x0, out=self._scratch(x))
+            distance = torch.sub(x, x0, out=x if disposable else self._scratch(x))
             distance.add_(torch.finfo(x.dtype).tiny)  # 0 / tiny where they meet by chance
-            return ((y - y0).div_(distance).mul_(signal),)
+            if not disposable:
+                return ((y - y0).div_(distance).mul_(signal),)
+            return (torch.div(torch.sub(y, y0, out=self._scratch(y)), distance, out=x).mul_(signal),)
 
         return carry(y, [x], [x, y], back)
+
+    def _is_disposable(self, call: Call, x: Tensor) -> bool:
+        """The network overwrites x itself, and nobody else reads its memory in the backward pass."""
+        return call.in_place and x not in self._kept and type(x.grad_fn).__name__ in _FORGETFUL
 
     def _scratch(self, like: Tensor) -> Tensor:
         """Memory of a tensor's shape and layout, the same for all calls: fresh memory costs as much as arithmetic."""
@@ -218,6 +231,7 @@ class _RescaledCalls(Interception):
         return carry(value, [a, b], [a, b], back)
 
     def _slot(self, call: Call) -> _Slot:
+        self._kept.update({tensor: True for tensor in call.tensors() if tensor.requires_grad})
         self._slots.append(_Slot(call.name))
         return self._slots[-1]
 

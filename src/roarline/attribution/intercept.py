@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -130,7 +130,7 @@ class Interception(TorchFunctionMode):
 
     Writing in place is undone: the result is a new tensor that stands for the old one in all later calls, so that
     neither the network's own backward pass nor the method loses what was there before; so is ``z[...] = value``. Only
-    where the network writes into a view of another tensor it does so.
+    where the network writes into a view of another tensor it does so, with what a copy of the view gave.
     """
 
     def __init__(self) -> None:
@@ -180,6 +180,9 @@ class Interception(TorchFunctionMode):
             args = [self._current(value) for value in args]
             kwargs = {key: self._current(value) for key, value in kwargs.items()}
         call = as_call(func, name, args, kwargs)
+        if call.in_place and call.args and call.input._base is not None:
+            view, *others = call.args
+            return view.copy_(self.handle(replace(call, args=[view.clone(), *others], in_place=False)))
         result = self.handle(call)
         if call.in_place and isinstance(result, Tensor):
             self._replace(call.input, result)
@@ -194,7 +197,7 @@ def as_call(func: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Ma
         name: Its own name.
     """
     written = args[0] if args else kwargs.get("input")
-    if isinstance(written, Tensor) and written._base is None and any(part.requires_grad for part in tensors_in(args)):
+    if isinstance(written, Tensor) and any(part.requires_grad for part in tensors_in(args)):
         if kwargs.get("inplace"):
             return Call(name.rstrip("_"), func, args, {**kwargs, "inplace": False}, in_place=True)
         if name == "__setitem__":

@@ -244,7 +244,9 @@ class _Relevance(Interception):
     def _activate(self, call: Call, pending: _Pending) -> Tensor:
         with torch.no_grad():
             y: Tensor = call()
-        return self._apply(replace(pending, layer=replace(pending.layer, y=y, relu=call.is_relu())))
+        return self._apply(
+            replace(pending, layer=replace(pending.layer, y=y, relu=call.is_relu(), disposable=call.in_place))
+        )
 
     def _settled(self, y: Tensor) -> Tensor:
         """The result of a layer that no batch normalisation follows."""
@@ -259,4 +261,5 @@ class _Relevance(Interception):
             return self._first(pending.layer)
         if self._alpha_beta is not None and pending.is_convolution:
             return lrp_rules.alpha_beta(pending.layer, *self._alpha_beta, self._epsilon)
-        return lrp_rules.epsilon(pending.layer.z, pending.layer.y, self._epsilon, relu=pending.layer.relu)
+        layer = pending.layer
+        return lrp_rules.epsilon(layer.z, layer.y, self._epsilon, relu=layer.relu, disposable=layer.disposable)

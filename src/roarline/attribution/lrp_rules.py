@@ -28,6 +28,7 @@ class Layer:
         y: What comes behind the activation; z where there is none.
         positive: No value of x is below 0.
         relu: The activation is 0 below 0.
+        disposable: z may be overwritten in the backward pass.
     """
 
     x: Tensor
@@ -37,22 +38,24 @@ class Layer:
     y: Tensor
     positive: bool
     relu: bool = False
+    disposable: bool = False
 
 
-def epsilon(z: Tensor, y: Tensor, stabiliser: float, *, relu: bool = False) -> Tensor:
+def epsilon(z: Tensor, y: Tensor, stabiliser: float, *, relu: bool = False, disposable: bool = False) -> Tensor:
     """LRP-ε: R_i = Σ_j x_i w_ij / (z_j + ε sign z_j) R_j, hence ρ_i = Σ_j w_ij ρ_j y_j / (z_j + ε sign z_j).
 
     Args:
         z: The linear layer's result, whose own backward pass does the rest.
         y: What comes behind its activation, or z.
         relu: The activation is 0 below 0.
+        disposable: z may be overwritten in the backward pass, which spares fresh memory.
     """
 
     def of_linear(signal: Tensor, z: Tensor) -> tuple[Tensor]:
         return (torch.addcdiv(signal, signal, z.abs().add_(stabiliser), value=-stabiliser),)
 
     def of_relu(signal: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor]:
-        share = z.clamp(min=0).add_(stabiliser or _TINY)
+        share = (z.clamp_(min=0) if disposable else z.clamp(min=0)).add_(stabiliser or _TINY)
         return (torch.div(y, share, out=share).mul_(signal),)
 
     def of_any(signal: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor]:
@@ -78,11 +81,11 @@ def alpha_beta(layer: Layer, alpha: float, beta: float, stabiliser: float) -> Te
             carriers.append(layer.linear_part(above, of_positive) + layer.linear_part(below, of_negative))
 
     def back(signal: Tensor, y: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
-        share = parts[0] + (stabiliser or _TINY)
+        share = parts[0].add_(stabiliser or _TINY)  # the parts are this rule's own
         excited = torch.div(y, share, out=share).mul_(signal)
         if not beta:
             return (excited,)
-        share = parts[1] - (stabiliser or _TINY)
+        share = parts[1].sub_(stabiliser or _TINY)
         return excited.mul_(alpha), torch.div(y, share, out=share).mul_(signal).mul_(-beta)
 
     return carry(layer.y, carriers, [layer.y, *carriers], back)
