@@ -10,7 +10,7 @@ STAGES: dict[str, StageSpec] = {
     ),
     "train-cls": StageSpec(1, "roarline.stages.train_cls:run", "Train (or load) the classifier"),
     "extract-attribution-maps": StageSpec(
-        2, "roarline.stages.extract_attribution_maps:run", "Compute attribution maps and write them to HDF5"
+        3, "roarline.stages.extract_attribution_maps:run", "Compute attribution maps and write them to HDF5"
     ),
     "evaluate-roar": StageSpec(
         1, "roarline.stages.evaluate_roar:run", "Remove pixels and retrain: ROAR, KAR, recursive ROAR, leakage probe"
