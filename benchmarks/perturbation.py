@@ -58,7 +58,7 @@ def measure(options: Options) -> Iterator[Measurement]:
         bare = BarePasses(
             model, (3, options.input_px, options.input_px), batch_sizes=options.batch_sizes, device=options.device
         )
-        images = 2 if options.quick else 256 if on_gpu else 8
+        images = 2 if options.quick else 256 if on_gpu else 4
         for setting, metrics in _SETTINGS.items():
             settings = EvaluatePerturbation.model_validate({**small, **metrics})
             with (

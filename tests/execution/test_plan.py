@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from roarline.config.load import load_experiment
+from roarline.errors import DataError
 from roarline.execution.plan import build_plan
 from roarline.execution.planned import Plan
+from roarline.execution.prepared import obtain_data
 from roarline.execution.run import needed
 from roarline.stages.job import Job
 
@@ -183,6 +185,14 @@ def test_editing_ones_own_method_never_reuses_its_old_maps(tmp_path: Path, monke
 def test_fraction_zero_and_equal_recipes_are_made_once(tmp_path: Path) -> None:
     given = plan(tmp_path)
     assert len(keys(given)) == len(given.jobs)
+
+
+def test_missing_weights_leave_the_plan_pending(tmp_path: Path) -> None:
+    given = plan(tmp_path, "model.weights=nowhere/weights.pth")
+    assert given.pending is not None
+    assert "model.weights: nowhere/weights.pth: no such file" in given.pending
+    with pytest.raises(DataError, match=r"nowhere/weights\.pth"):
+        obtain_data(given)
 
 
 def test_missing_raw_data_leaves_the_plan_pending(tmp_path: Path) -> None:

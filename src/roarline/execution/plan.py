@@ -15,7 +15,6 @@ from roarline.config.load import parse_params
 from roarline.config.localization import MASKS_AS_THEY_ARE, OF_CLASSES, ON_GRIDS, EvaluateLocalization
 from roarline.config.models import MODELS
 from roarline.config.published_models import is_weights_path
-from roarline.errors import UserInputError
 from roarline.execution.plan_maps import add_maps, method_parameters, sign, splits
 from roarline.execution.plan_perturbation import Perturbation, add_perturbation
 from roarline.execution.plan_retraining import Cell, add_cells
@@ -41,7 +40,7 @@ def build_plan(experiment: Experiment) -> Plan:
     dataset = plan.add(
         "prepare-data", _data_label(experiment), _data_parameters(plan), {}, local={"root": experiment.data.root}
     )
-    model, model_local = _model_parameters(experiment)
+    model, model_local = _model_parameters(plan)
     training = experiment.train_cls.model_dump(mode="json", exclude={"threads"}) if experiment.train_cls else None
     classifier = plan.add(
         "train-cls",
@@ -104,7 +103,7 @@ def _data_parameters(plan: Plan) -> dict[str, Any]:
         if raw is None:
             plan.pending = (
                 f"the raw data of {data.dataset!r} is not at {data.root!r} (data.root: not there, or without images in "
-                "the layout of this data set): keys are provisional until it is"
+                "the layout of this data set, which docs/datasets.md describes): keys are provisional until it is"
                 if data.root
                 else f"data set {data.dataset!r} needs data.root, the folder of its raw data"
             )
@@ -120,8 +119,8 @@ def _data_parameters(plan: Plan) -> dict[str, Any]:
     return parameters
 
 
-def _model_parameters(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any]]:
-    model = experiment.model
+def _model_parameters(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
+    model = plan.experiment.model
     parameters: dict[str, Any] = {"arch": model.arch, "params": model.params, "weights": model.weights}
     if model.arch in MODELS:
         parameters["params"] = parse_params("model", model.arch, MODELS[model.arch].params, model.params).model_dump(
@@ -135,9 +134,11 @@ def _model_parameters(experiment: Experiment) -> tuple[dict[str, Any], dict[str,
         if path.is_file():
             parameters["weights"] = f"sha256:{file_sha256(path)}"
         else:
-            raise UserInputError(
-                f"model.weights: {model.weights}: no such file (a weight name has no slash, e.g. IMAGENET1K_V2)"
+            plan.pending = plan.pending or (
+                f"model.weights: {model.weights}: no such file (a weight name has no slash, e.g. IMAGENET1K_V2); "
+                "keys are provisional until it is there"
             )
+            parameters["weights"] = PENDING
         local["weights"] = str(path)
     return parameters, local
 

@@ -12,7 +12,7 @@ from roarline.config.datasets import DATASETS
 from roarline.config.load import load_experiment
 from roarline.errors import ArtifactError, DataError
 from roarline.execution.experiment_view import write_view
-from roarline.execution.plan import Plan, build_plan
+from roarline.execution.plan import PENDING, Plan, build_plan
 from roarline.execution.run import RunResult, run_plan
 
 
@@ -28,8 +28,13 @@ def obtain_data(plan: Plan) -> Plan:
         return plan
     data = plan.experiment.data
     component = DATASETS.get(data.dataset)
-    if component is None or not component.obtain or data.root is None:
-        raise DataError(f"{plan.pending}; docs/datasets.md says which files it expects there")
+    if (
+        plan.of("prepare-data")[0].parameters["fingerprint"] != PENDING
+        or component is None
+        or not component.obtain
+        or data.root is None
+    ):
+        raise DataError(plan.pending)
     load_object(component.obtain)(Path(data.root))
     again = build_plan(plan.experiment)
     if again.pending:

@@ -26,7 +26,7 @@ def within_distance(masks_BHW: Tensor, distance_px: float) -> Tensor:
     """
     height, width = masks_BHW.shape[1:]
     columns = torch.arange(width, device=masks_BHW.device, dtype=torch.float32).expand_as(masks_BHW)
-    far = float(2 * (height + width))
+    far = float(2 * (height + width)) + distance_px  # from a row without a mask
     before = torch.where(masks_BHW, columns, -far).cummax(dim=2).values
     after = torch.where(masks_BHW, columns, 2 * far).flip(2).cummin(dim=2).values.flip(2)
     along = torch.minimum(columns - before, after - columns).square()
