@@ -12,6 +12,7 @@ import sys
 import torch
 
 from benchmarks.harness import Measurement, Options, machine, save, table
+from roarline.execution.allocator import keep_freed_memory
 
 HOT_PATHS = {
     "perturbation": "benchmarks.perturbation",
@@ -45,6 +46,7 @@ def main(words: list[str] | None = None) -> int:
         alternations=given.alternations,
     )  # fmt: skip
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as in a worker, for both sides
     measurements: list[Measurement] = []
     for name in given.hot_paths or HOT_PATHS:
         for measurement in importlib.import_module(HOT_PATHS[name]).measure(options):

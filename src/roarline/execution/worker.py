@@ -15,6 +15,7 @@ from typing import Literal
 
 from roarline.artifacts.store import Store
 from roarline.errors import RoarlineError
+from roarline.execution.allocator import give_back_freed_memory, keep_freed_memory
 from roarline.stages.job import Context, Job
 
 _PROGRESS_EVERY_S = 0.2
@@ -38,9 +39,12 @@ def work(pipe: Connection, root: Path, device: str, loader_threads: int) -> None
     import torch
 
     torch.set_num_interop_threads(1)
+    keep_freed_memory()
     context = Context(Store(root), device, loader_threads=loader_threads)
     while (job := pipe.recv()) is not None:
-        pipe.send(attempt(job, context, pipe))
+        message = attempt(job, context, pipe)
+        give_back_freed_memory()
+        pipe.send(message)
 
 
 def attempt(job: Job, context: Context, pipe: Connection) -> Message:
