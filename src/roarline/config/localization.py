@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from roarline.config.metrics import METRICS
+from roarline.config.metrics import METRICS, check_metrics
 from roarline.config.section import Section, Threads
-from roarline.config.wording import suggest
 
 STAGE = "evaluate-localization"
 ON_GRIDS = ("grid_pointing_game", "difull")
@@ -79,13 +78,7 @@ class EvaluateLocalization(Section):
     @field_validator("metrics")
     @classmethod
     def _known(cls, value: list[str]) -> list[str]:
-        known = [name for name, metric in METRICS.items() if metric.stage == STAGE]
-        for name in value:
-            if name not in known:
-                where = (
-                    f"{name!r} is computed by {METRICS[name].stage}" if name in METRICS else f"no metric is {name!r}"
-                )
-                raise ValueError(f"{where}{suggest(name, known)}")
+        check_metrics(value, STAGE)
         if len(set(value)) != len(value):
             raise ValueError("holds a metric twice")
         return value

@@ -14,6 +14,7 @@ from roarline.config.perturbation_metrics import PERTURBATION_METRICS
 from roarline.config.probe_metrics import PROBE_METRICS
 from roarline.config.retraining_metrics import RETRAINING_METRICS
 from roarline.config.sanity_metrics import SANITY_METRICS
+from roarline.config.wording import suggest
 
 _PERTURBATION = "evaluate-perturbation"
 
@@ -48,6 +49,19 @@ UNBOUNDED: dict[str, str] = {
     "saliency": "a logarithm of an area less that of a probability",
 }
 """Why a metric has no lowest and no highest value."""
+
+
+def check_metrics(names: Sequence[str], stage: str) -> None:
+    """Refuse names that are no metrics of a stage.
+
+    Raises:
+        ValueError: Names the first such name, which stage computes it if any, and what is near.
+    """
+    known = [name for name, metric in METRICS.items() if metric.stage == stage]
+    for name in names:
+        if name not in known:
+            where = f"{name!r} is computed by {METRICS[name].stage}" if name in METRICS else f"no metric is {name!r}"
+            raise ValueError(f"{where}{suggest(name, known)}")
 
 
 def with_own_metrics(own: Sequence[Mapping[str, Any]]) -> dict[str, MetricComponent]:

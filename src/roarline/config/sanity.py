@@ -6,10 +6,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from roarline.config.metrics import METRICS
+from roarline.config.metrics import METRICS, check_metrics
 from roarline.config.section import Section, Threads
 from roarline.config.training import TrainCls
-from roarline.config.wording import suggest
 
 STAGE = "evaluate-sanity"
 DATA_RANDOMISATION = "data_randomisation"
@@ -67,13 +66,7 @@ class EvaluateSanity(Section):
     @field_validator("metrics")
     @classmethod
     def _known(cls, value: list[str]) -> list[str]:
-        known = [name for name, metric in METRICS.items() if metric.stage == STAGE]
-        for name in value:
-            if name not in known:
-                where = (
-                    f"{name!r} is computed by {METRICS[name].stage}" if name in METRICS else f"no metric is {name!r}"
-                )
-                raise ValueError(f"{where}{suggest(name, known)}")
+        check_metrics(value, STAGE)
         return value
 
     @field_validator("metrics", "similarities")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from roarline.config.component_errors import Path_
 from roarline.config.dataset_params import ShapesParams
 
-Path_ = tuple[str | int, ...]
 _TRAINS = ("evaluate-roar", "evaluate-f-fidelity", "evaluate-idsds")
 
 

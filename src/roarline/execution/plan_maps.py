@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from roarline.config.component import MethodComponent, locate
@@ -68,6 +69,28 @@ def add_maps(
     optional: dict[str, Any] = {} if attribution.limit is None else {"limit": attribution.limit}
     if removed_fill is not None:
         optional["removed_fill"] = removed_fill
+    return add_extraction(plan, method, split, inputs, optional, of=of, asked_by=asked_by)
+
+
+def add_extraction(
+    plan: Plan,
+    method: Method,
+    split: str,
+    inputs: Mapping[str, Job],
+    optional: Mapping[str, Any],
+    *,
+    of: str = "",
+    asked_by: str | None = None,
+) -> Job:
+    """Plan one job of extract-attribution-maps.
+
+    Args:
+        inputs: Role to job.
+        optional: Parameters that stand in the key only where they are set.
+        of: As ``add_maps`` takes it.
+        asked_by: See ``Job``.
+    """
+    attribution = plan.experiment.attribution
     return plan.add(
         "extract-attribution-maps",
         f"extract-attribution-maps {method.name} {split}{f', {of}' if of else ''}",

@@ -7,7 +7,7 @@ from typing import Any
 
 from roarline.config.experiment import Method
 from roarline.config.sanity import DATA_RANDOMISATION, STAGE, EvaluateSanity
-from roarline.execution.plan_maps import add_maps, method_parameters, sign
+from roarline.execution.plan_maps import add_extraction, add_maps, method_parameters, sign
 from roarline.execution.planned import Plan, as_json
 from roarline.stages.job import Job
 
@@ -92,7 +92,6 @@ def _add_shuffled_classifier(plan: Plan, section: EvaluateSanity, model: Mapping
 
 def _add_shuffled_maps(plan: Plan, method: Method, limit: int | None, dataset: Job, shuffled: Job, known: Job) -> Job:
     """Maps of the same images and classes as those of the true network."""
-    attribution = plan.experiment.attribution
     inputs = {"dataset": dataset, "classifier": shuffled}
     if method.filter is not None:
         plain = method.model_copy(update={"filter": None})
@@ -100,24 +99,8 @@ def _add_shuffled_maps(plan: Plan, method: Method, limit: int | None, dataset: J
         inputs["maps"] = _add_shuffled_maps(plan, plain, limit, dataset, shuffled, of_plain)
     else:
         inputs["targets"] = known
-    return plan.add(
-        "extract-attribution-maps",
-        f"extract-attribution-maps {method.name} test, shuffled labels",
-        {
-            **method_parameters(method),
-            "split": "test",
-            "target": attribution.target,
-            **({} if limit is None else {"limit": limit}),
-            "dtype": attribution.dtype,
-            "precision": attribution.precision,
-            "seed": plan.experiment.seed,
-            "threads": attribution.threads,
-        },
-        inputs,
-        local={"root": plan.experiment.data.root},
-        cost=0.2 if method.filter else 2.0,
-        asked_by=STAGE,
-    )
+    optional = {} if limit is None else {"limit": limit}
+    return add_extraction(plan, method, "test", inputs, optional, of="shuffled labels", asked_by=STAGE)
 
 
 def _classifier_of(plan: Plan, maps: Job) -> Job:
