@@ -23,7 +23,7 @@ from roarline.artifacts.classifier import ClassifierCard
 from roarline.artifacts.dataset import DATASET_FILE, DatasetContent, DatasetFile, write_dataset
 from roarline.artifacts.maps import MAPS_FILE, join_parts
 from roarline.attribution.call import find_method
-from roarline.attribution.passes import pass_size
+from roarline.models.passes import pass_size
 from roarline.config.methods import METHODS
 from roarline.data.loading import ImageReader
 from roarline.stages.extract_attribution_maps import Extraction, extract, target_rows

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.extraction import CAM_LAYERS, CPU_BATCH_SIZES, GOAL, MANY, BareCamPasses, ExtractionRun
 from benchmarks.harness import BarePasses, Measurement, MixedPasses, Options, alternate, network
-from roarline.attribution.passes import pass_size
+from roarline.models.passes import pass_size
 
 _SAMPLES, _CHANNELS = 16, 64
 

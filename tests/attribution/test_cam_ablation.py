@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from roarline.attribution.cam import gradcam
 from roarline.attribution.cam_ablation import ablation_cam
-from roarline.attribution.passes import at_most
+from roarline.models.passes import at_most
 from roarline.models.layers import find_layer
 from roarline.models.layouts import channel_dimensions
 from tests.attribution.test_cam_family import reference, stretched

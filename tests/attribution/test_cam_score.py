@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from roarline.attribution.cam_score import score_cam
-from roarline.attribution.passes import at_most
+from roarline.models.passes import at_most
 from tests.attribution.test_cam_family import reference, stretched
 
 

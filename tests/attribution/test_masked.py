@@ -17,7 +17,7 @@ from roarline.attribution.masked import (
     memory_format_of,
     score_classes,
 )
-from roarline.attribution.passes import at_most
+from roarline.models.passes import at_most
 from roarline.errors import MethodError
 from roarline.imaging.smoothing import gaussian_blur
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from roarline.attribution.call import MethodCall, attribute, find_method
 from roarline.attribution.memory import MemoryWarning, PassLimit
-from roarline.attribution.passes import at_most, pass_size
+from roarline.models.passes import at_most, pass_size
 from roarline.config.component import Smooth
 from roarline.errors import ModelError
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from roarline.attribution.occlusion import occlusion
-from roarline.attribution.passes import pass_size
+from roarline.models.passes import pass_size
 
 
 def logits_of(model, images):
@@ -71,7 +71,7 @@ def test_captum_evaluates_one_window_a_pass_unless_told_otherwise_and_roarline_f
     logits = logits_of(convnet, one)
     passes.clear()
     occlusion(convnet, one, target, window_px=2, stride_px=1, logits_BK=logits)
-    assert len(passes) == math.ceil(49 / pass_size(8, 8, torch.device("cpu"), keeps_activations=False))
+    assert len(passes) == math.ceil(49 / pass_size(8, 8, torch.device("cpu")))
     assert sum(passes) == 49
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roarline.attribution import passes
-from roarline.attribution.passes import MAX_PASS, _full_passes, choose_targets, pass_size
+from roarline.attribution.passes import _full_passes, choose_targets
 
 
 @given(images=st.integers(0, 9), repeats=st.integers(1, 60), size=st.integers(1, 17))
@@ -16,19 +16,6 @@ def test_full_passes_cover_every_copy_once_in_order(images, repeats, size):
     counts = [sum(stop - start for _, start, stop in spans) for spans in found]
     assert all(count == size for count in counts[:-1])
     assert all(0 < count <= size for count in counts)
-
-
-@given(height=st.integers(1, 4000), width=st.integers(1, 4000), device=st.sampled_from(["cpu", "cuda"]))
-def test_pass_size_is_a_power_of_two_within_bounds(height, width, device):
-    size = pass_size(height, width, torch.device(device))
-    assert 1 <= size <= MAX_PASS
-    assert size & (size - 1) == 0
-
-
-@given(height=st.integers(1, 2000), width=st.integers(1, 2000), device=st.sampled_from(["cpu", "cuda"]))
-def test_larger_images_never_go_in_larger_passes(height, width, device):
-    sizes = [pass_size(height * k, width * k, torch.device(device)) for k in (1, 2)]
-    assert sizes[1] <= sizes[0]
 
 
 def test_choose_targets_keeps_given_classes_and_fills_in_predicted_ones():

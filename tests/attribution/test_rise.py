@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from roarline.attribution import rise as rise_module
-from roarline.attribution.passes import at_most
+from roarline.models.passes import at_most
 from roarline.attribution.rise import rise, rise_maps, rise_scores
 from roarline.imaging.shifted_grids import ShiftedGrids, draw_shifted_grids
 from tests.golden_recipes import tiny_net

@@ -301,7 +301,7 @@ def test_parts_hold_whole_batches_at_every_size():
     for side in (8, 28, 32, 64, 96, 224, 299, 512, 1024, 4000):
         for device in ("cpu", "cuda"):
             for kept in (True, False):
-                batch = stage.pass_size(side, side, torch.device(device), keeps_activations=kept)
+                batch = stage.rows_at_once(side, side, torch.device(device), keeps_activations=kept)
                 assert stage.rows_per_part(side, side) % batch == 0
 
 

@@ -24,7 +24,8 @@ from roarline.attribution.global_random import seeded_globals
 from roarline.attribution.memory import PassLimit, within_memory
 from roarline.attribution.model_state import frozen, guarded
 from roarline.attribution.noise import noisy_moments
-from roarline.attribution.passes import choose_targets, pass_size
+from roarline.attribution.passes import choose_targets
+from roarline.models.passes import pass_size
 from roarline.attribution.precision import mixed_passes
 from roarline.attribution.surroundings import Surroundings, extras_for, wanted_extras
 from roarline.config.component import Smooth, load_object, locate

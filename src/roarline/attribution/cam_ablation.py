@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from roarline.attribution.distinct_images import DistinctImages
-from roarline.attribution.passes import choose_targets, pass_size
+from roarline.attribution.passes import choose_targets
+from roarline.models.passes import pass_size
 from roarline.imaging import cam
 from roarline.models.grids import channel_dimension, grid_of_layer
 from roarline.models.layers import layer_names
@@ -87,7 +88,7 @@ def _losses(
     """What the targets' logits of each image lose without each of its channels that count, [U, C, T]; elsewhere 0."""
     logits_UT = replay.logits_BK[distinct.first_rows].gather(1, distinct.targets_UT)
     losses_UCT = logits_UT.new_zeros(*counted_UC.shape, logits_UT.shape[1])
-    at_once = pass_size(*size, logits_UT.device, keeps_activations=False)
+    at_once = pass_size(*size, logits_UT.device)
     if replay.remembers:  # as many outputs of the layer as hold as many numbers as the first layers of a pass of images
         at_once *= max(1, _FIRST_LAYERS * replay.numbers_in_an_image // replay.output[0].numel())
     for image, row in enumerate(distinct.first_rows.tolist()):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from roarline.attribution.distinct_images import DistinctImages
-from roarline.attribution.passes import choose_targets, pass_size
+from roarline.attribution.passes import choose_targets
+from roarline.models.passes import pass_size
 from roarline.imaging import cam
 from roarline.models.recording import recording
 
@@ -87,7 +88,7 @@ def _scores(
     """Scores of the targets of each image seen through each of its channels that count; elsewhere -inf."""
     height, width = images_UCHW.shape[2:]
     scores_UCT = images_UCHW.new_full((*counted_UC.shape, distinct.targets_UT.shape[1]), -torch.inf)
-    at_once = pass_size(height, width, images_UCHW.device, keeps_activations=False)
+    at_once = pass_size(height, width, images_UCHW.device)
     for pairs in torch.split(counted_UC.nonzero(), at_once):
         image_n, channel_n = pairs.unbind(dim=1)
         masks = cam.activation_masks(activations_UChw[image_n, channel_n], (height, width), resize)

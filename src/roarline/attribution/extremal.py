@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from roarline.attribution.mask_scores import Score, contrast, distinct_images, logit, memory_format, score_gradients
-from roarline.attribution.passes import pass_size
+from roarline.models.passes import pass_size
 from roarline.imaging.area_constraint import area_penalty, with_area
 from roarline.imaging.mask_generator import Combine, MaskGenerator
 from roarline.imaging.pyramid import Perturbation, Pyramid, perturbation_levels
@@ -126,7 +126,9 @@ def extremal_perturbation(
     max_sigma = max_sigma_px or 20 * scale
     sigma_smooth, outside = smooth * min(height, width), _OUTSIDE_FINISHED_MASKS[compat]
     wanted = [(row, area) for row in range(len(images_BCHW)) for area in sorted(areas)]
-    at_once = max(1, pass_size(height, width, images_BCHW.device) // (2 if variant == "dual" else 1))
+    at_once = max(
+        1, pass_size(height, width, images_BCHW.device, keeps_activations=True) // (2 if variant == "dual" else 1)
+    )
     masks, reached = [], []
     for start in range(0, len(wanted), at_once):
         rows = [row for row, _ in wanted[start : start + at_once]]

@@ -6,6 +6,7 @@ call of a ReLU counts: modules, ``torch.relu`` and ``functional.relu``, in place
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,12 +125,15 @@ class _GuidedReLUs(_ReLUs):
     guides = True
 
     def altered(self, call: Call) -> Tensor:
-        result: Tensor = call()
-        result.register_hook(self._positive)  # type: ignore[no-untyped-call]
-        return result
+        with torch.no_grad():
+            value: Tensor = call()
+        top = 6.0 if call.name == "relu6" else call.named()["max_val"] if call.name == "hardtanh" else math.inf
 
-    def _positive(self, gradient: Tensor) -> Tensor:
-        return gradient.clamp(min=0) if self.guides else gradient
+        def back(gradient: Tensor, value: Tensor) -> tuple[Tensor]:
+            passed = torch.ops.aten.hardtanh_backward(gradient, value, 0.0, top)
+            return (passed.clamp_(min=0) if self.guides else passed,)
+
+        return carry(value, [call.input], [value], back)
 
 
 class _DeconvReLUs(_ReLUs):

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from roarline.attribution.passes import pass_size
+from roarline.models.passes import pass_size
 from roarline.errors import MethodError
 from roarline.imaging.fills import BLUR_SIGMA_FRACTION
 from roarline.imaging.smoothing import gaussian_blur
@@ -153,7 +153,7 @@ def run_masked(
     Args:
         collect: Is given (images, masks, logits [images, masks, K]) after each pass.
     """
-    size = pass_size(images_UCHW.shape[2], images_UCHW.shape[3], images_UCHW.device, keeps_activations=False)
+    size = pass_size(images_UCHW.shape[2], images_UCHW.shape[3], images_UCHW.device)
     buffer = torch.empty_like(images_UCHW[:1].expand(size, -1, -1, -1), memory_format=memory_format_of(images_UCHW))
     with torch.inference_mode():
         for copies, groups in _tiles(len(images_UCHW), count, size):

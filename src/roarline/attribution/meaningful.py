@@ -24,7 +24,8 @@ from roarline.attribution.mask_scores import (
     normal_noise,
     score_gradients,
 )
-from roarline.attribution.passes import in_full_passes, pass_size
+from roarline.attribution.passes import in_full_passes
+from roarline.models.passes import pass_size
 from roarline.imaging.discs import centred_discs
 from roarline.imaging.smoothing import gaussian_blur, median_blur
 from roarline.imaging.total_variation import isotropic_total_variation, resize_mask, total_variation
@@ -127,7 +128,7 @@ def meaningful_perturbation(
     perturbed = _perturbed(images_BCHW, firsts, places, settings, std, seeds)
     classes_BN = _explained(logits_BK, targets_B, settings.top_classes)
     masks_Bss = _starts(model, images_BCHW, perturbed, classes_BN, logits_BK, settings)
-    at_once = pass_size(images_BCHW.shape[2], images_BCHW.shape[3], images_BCHW.device)
+    at_once = pass_size(images_BCHW.shape[2], images_BCHW.shape[3], images_BCHW.device, keeps_activations=True)
     parts = []
     for start in range(0, len(images_BCHW), at_once):
         rows = slice(start, start + at_once)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 
-from roarline.attribution.passes import at_most
+from roarline.models.passes import at_most
 from roarline.errors import ModelError
 
 Result = TypeVar("Result")

@@ -1,51 +1,13 @@
-"""Network passes shared by the methods: which logit is explained, its gradient, how many images go into one pass."""
+"""Network passes shared by the methods: which logit is explained, its gradient, passes filled up."""
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-# Measured with torchvision's networks at 224 px and the CIFAR-form networks at 8 and 32 px. On a CPU the best pass
-# shrinks with the image's side, not its area, since networks for small images keep their size through the first layers;
-# of large images half as many go best where no activation is kept for a backward pass to the input: what is freed at
-# once is taken again from the cache, up to the size from which the allocator asks the operating system each time (16
-# images of 224 px go at half the speed of 4 through MobileNetV2). A GPU wants to be filled.
-_CPU_SIDES_PX, _CPU_LARGE_PX = 2048, 128
-_GPU_PX = 64 * 224 * 224
-MAX_PASS = 1024
-_AT_MOST: ContextVar[int | None] = ContextVar("at_most", default=None)
-
-
-@contextlib.contextmanager
-def at_most(images: int | None) -> Iterator[None]:
-    """Inside, no pass has more images than this; None: only the rule of ``pass_size`` counts."""
-    token = _AT_MOST.set(images)
-    try:
-        yield
-    finally:
-        _AT_MOST.reset(token)
-
-
-def pass_size(height: int, width: int, device: torch.device, *, keeps_activations: bool = True) -> int:
-    """How many images go through the network at once: a power of two from the image's size and the kind of device.
-
-    A fixed rule and no measurement, so that a batch is the same batch on every machine of a kind; where memory ran out,
-    ``at_most`` lowers it.
-
-    Args:
-        keeps_activations: The pass is recorded for a backward pass to the input.
-    """
-    side = math.sqrt(height * width)
-    if device.type == "cpu":
-        fitting = _CPU_SIDES_PX / side * (0.5 if side >= _CPU_LARGE_PX and not keeps_activations else 1)
-    else:
-        fitting = _GPU_PX / side**2
-    return min(MAX_PASS, 1 << (max(1, int(fitting)).bit_length() - 1), _AT_MOST.get() or MAX_PASS)
+from roarline.models.passes import pass_size
 
 
 def choose_targets(logits_BK: Tensor, targets_B: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from roarline.config.component import MapFilter, Smooth
 from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError, ModelError
 from roarline.evaluation.grid_cells import cell_mask, draw_grids
-from roarline.evaluation.passes import pass_size
+from roarline.models.passes import pass_size
 from roarline.evaluation.relevance import relevance_mass
 from roarline.imaging.reduction import apply_sign
 from roarline.models.disconnected import disconnected, joined

@@ -25,7 +25,7 @@ from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
 from roarline.config.metrics import METRICS
 from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError
-from roarline.evaluation.passes import memory_format, pass_size
+from roarline.models.passes import memory_format, pass_size
 from roarline.imaging.reduction import apply_sign
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed

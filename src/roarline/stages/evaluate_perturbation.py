@@ -24,7 +24,7 @@ from roarline.artifacts.store import Writer
 from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
 from roarline.data.loading import ImageReader, normalise
 from roarline.evaluation.outcomes import OUTCOMES
-from roarline.evaluation.passes import memory_format, pass_size
+from roarline.models.passes import memory_format, pass_size
 from roarline.evaluation.perturb import AlteredImages, Curve, MaskFill, altered_images, target_outputs
 from roarline.evaluation.perturbation_scores import (
     CURVES_OF,

@@ -25,7 +25,7 @@ from roarline.artifacts.removed import REMOVED_FILE, RemovedFile
 from roarline.artifacts.store import Artifact, Writer
 from roarline.attribution.call import PREDICTED, Attribution, MethodCall, attribute, find_method
 from roarline.attribution.memory import PassLimit
-from roarline.attribution.passes import pass_size
+from roarline.models.passes import pass_size
 from roarline.attribution.surroundings import Surroundings
 from roarline.config.component import MapFilter, Smooth
 from roarline.data.loading import ImageReader, normalise
@@ -180,6 +180,11 @@ def rows_per_part(height: int, width: int) -> int:
     return min(largest, max(smallest, 1 << (fitting.bit_length() - 1)))
 
 
+def rows_at_once(height: int, width: int, device: torch.device, *, keeps_activations: bool) -> int:
+    """Images of a batch: as many as go through the network, and no more than a part holds."""
+    return min(pass_size(height, width, device, keeps_activations=keeps_activations), rows_per_part(height, width))
+
+
 class Extraction:
     """One method on one classifier and device: from raw pixels to checked rows."""
 
@@ -220,9 +225,7 @@ class Extraction:
 
     def batch_size(self, size: tuple[int, int]) -> int:
         """How many images (H, W) are computed at once."""
-        # A method of one pass has its own costs a batch, which fewer and larger batches share.
-        keeps = self.method.keeps_activations or self.method.one_pass
-        return pass_size(*size, self.device, keeps_activations=keeps)
+        return rows_at_once(*size, self.device, keeps_activations=self.method.keeps_activations)
 
     def no_rows(self, size: tuple[int, int]) -> MapRows:
         """What an empty split gives."""

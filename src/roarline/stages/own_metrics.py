@@ -18,7 +18,7 @@ from roarline.attribution.global_random import seeded_globals
 from roarline.attribution.model_state import frozen, guarded
 from roarline.config.component import load_object
 from roarline.errors import MetricError, RoarlineError
-from roarline.evaluation.passes import pass_size
+from roarline.models.passes import pass_size
 from roarline.seeds import derive_seed
 
 

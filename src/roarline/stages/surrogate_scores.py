@@ -23,7 +23,7 @@ from roarline.artifacts.store import Writer
 from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
 from roarline.data.loading import ImageReader, normalise
 from roarline.evaluation.f_fidelity import Score, target_scores
-from roarline.evaluation.passes import memory_format, pass_size
+from roarline.models.passes import memory_format, pass_size
 from roarline.imaging.fills import fill_image
 from roarline.imaging.reduction import apply_sign
 from roarline.models.load import check_classes, load_classifier
