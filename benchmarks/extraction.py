@@ -23,9 +23,9 @@ from roarline.artifacts.classifier import ClassifierCard
 from roarline.artifacts.dataset import DATASET_FILE, DatasetContent, DatasetFile, write_dataset
 from roarline.artifacts.maps import MAPS_FILE, join_parts
 from roarline.attribution.call import find_method
-from roarline.models.passes import pass_size
 from roarline.config.methods import METHODS
 from roarline.data.loading import ImageReader
+from roarline.models.passes import pass_size
 from roarline.stages.extract_attribution_maps import Extraction, extract, target_rows
 
 GOAL = 0.85

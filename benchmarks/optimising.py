@@ -24,11 +24,11 @@ from roarline.attribution.extremal import Ascent, PerturbedImages, optimise_mask
 from roarline.attribution.igos import igos_plus_plus
 from roarline.attribution.mask_scores import contrast, memory_format, normal_noise
 from roarline.attribution.meaningful import PRESETS, Settings, optimise
-from roarline.models.passes import pass_size
 from roarline.imaging.mask_generator import MaskGenerator
 from roarline.imaging.pyramid import Pyramid, perturbation_levels
 from roarline.imaging.smoothing import gaussian_blur
 from roarline.imaging.unfolded_masks import UnfoldedMasks
+from roarline.models.passes import pass_size
 
 GOALS = {"resnet50": 0.8}
 RATIO_GOALS = {"mobilenet_v2": 3.0}

@@ -7,9 +7,9 @@ from torch.nn import functional
 
 from roarline.attribution.cam import gradcam
 from roarline.attribution.cam_ablation import ablation_cam
-from roarline.models.passes import at_most
 from roarline.models.layers import find_layer
 from roarline.models.layouts import channel_dimensions
+from roarline.models.passes import at_most
 from tests.attribution.test_cam_family import reference, stretched
 from tests.models.test_auto_layer import vit
 

@@ -17,9 +17,9 @@ from roarline.attribution.masked import (
     memory_format_of,
     score_classes,
 )
-from roarline.models.passes import at_most
 from roarline.errors import MethodError
 from roarline.imaging.smoothing import gaussian_blur
+from roarline.models.passes import at_most
 
 
 class Watched(nn.Module):

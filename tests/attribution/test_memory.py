@@ -8,9 +8,9 @@ from torch import nn
 
 from roarline.attribution.call import MethodCall, attribute, find_method
 from roarline.attribution.memory import MemoryWarning, PassLimit
-from roarline.models.passes import at_most, pass_size
 from roarline.config.component import Smooth
 from roarline.errors import ModelError
+from roarline.models.passes import at_most, pass_size
 
 CPU = torch.device("cpu")
 

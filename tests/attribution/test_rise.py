@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from roarline.attribution import rise as rise_module
-from roarline.models.passes import at_most
 from roarline.attribution.rise import rise, rise_maps, rise_scores
 from roarline.imaging.shifted_grids import ShiftedGrids, draw_shifted_grids
+from roarline.models.passes import at_most
 from tests.golden_recipes import tiny_net
 
 GOLDEN = Path(__file__).parent.parent / "golden"

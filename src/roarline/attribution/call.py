@@ -25,12 +25,12 @@ from roarline.attribution.memory import PassLimit, within_memory
 from roarline.attribution.model_state import frozen, guarded
 from roarline.attribution.noise import noisy_moments
 from roarline.attribution.passes import choose_targets
-from roarline.models.passes import pass_size
 from roarline.attribution.precision import mixed_passes
 from roarline.attribution.surroundings import Surroundings, extras_for, wanted_extras
 from roarline.config.component import Smooth, load_object, locate
 from roarline.config.methods import METHODS
 from roarline.errors import MethodError, RoarlineError
+from roarline.models.passes import pass_size
 from roarline.seeds import derive_seed
 
 PREDICTED = -1

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from roarline.attribution.distinct_images import DistinctImages
 from roarline.attribution.passes import choose_targets
-from roarline.models.passes import pass_size
 from roarline.imaging import cam
 from roarline.models.grids import channel_dimension, grid_of_layer
 from roarline.models.layers import layer_names
 from roarline.models.layouts import channel_dimensions
+from roarline.models.passes import pass_size
 from roarline.models.replay import Replay
 
 _FIRST_LAYERS = 8

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from roarline.attribution.distinct_images import DistinctImages
 from roarline.attribution.passes import choose_targets
-from roarline.models.passes import pass_size
 from roarline.imaging import cam
+from roarline.models.passes import pass_size
 from roarline.models.recording import recording
 
 ScoreWeights = Literal["channel_softmax", "probability"]

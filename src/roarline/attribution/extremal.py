@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from roarline.attribution.mask_scores import Score, contrast, distinct_images, logit, memory_format, score_gradients
-from roarline.models.passes import pass_size
 from roarline.imaging.area_constraint import area_penalty, with_area
 from roarline.imaging.mask_generator import Combine, MaskGenerator
 from roarline.imaging.pyramid import Perturbation, Pyramid, perturbation_levels
 from roarline.imaging.removal import Compat
 from roarline.imaging.smoothing import Padding, gaussian_blur
 from roarline.imaging.unfolded_masks import UnfoldedMasks
+from roarline.models.passes import pass_size
 
 Variant = Literal["preserve", "delete", "dual"]
 Reward = Literal["simple", "contrastive"]

@@ -16,10 +16,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from roarline.models.passes import pass_size
 from roarline.errors import MethodError
 from roarline.imaging.fills import BLUR_SIGMA_FRACTION
 from roarline.imaging.smoothing import gaussian_blur
+from roarline.models.passes import pass_size
 
 Score = Literal["logit", "softmax", "sigmoid", "log_odds"]
 Masks = Callable[[slice, slice], Tensor]

@@ -25,10 +25,10 @@ from roarline.attribution.mask_scores import (
     score_gradients,
 )
 from roarline.attribution.passes import in_full_passes
-from roarline.models.passes import pass_size
 from roarline.imaging.discs import centred_discs
 from roarline.imaging.smoothing import gaussian_blur, median_blur
 from roarline.imaging.total_variation import isotropic_total_variation, resize_mask, total_variation
+from roarline.models.passes import pass_size
 from roarline.seeds import derive_seed
 
 Preset = Literal["seed", "paper"]

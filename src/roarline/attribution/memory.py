@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import torch
 
-from roarline.models.passes import at_most
 from roarline.errors import ModelError
+from roarline.models.passes import at_most
 
 Result = TypeVar("Result")
 

@@ -13,7 +13,7 @@ from roarline.config.models import MODELS
 
 # Measured with torchvision's networks at 64 to 224 px and the CIFAR-form networks at 8 and 32 px, freed memory kept
 # (execution.allocator). On a CPU the best pass shrinks with the image's side, not its area, since networks for small
-# images keep their size through the first layers; above it nothing is gained but memory spent. A GPU wants to be filled.
+# images keep their size through the first layers; more gains nothing and takes memory. A GPU wants to be filled.
 _CPU_SIDES_PX = 4096
 _GPU_PX, _GPU_FORWARD_PX = 64 * 224 * 224, 256 * 224 * 224
 MAX_PASS = 1024

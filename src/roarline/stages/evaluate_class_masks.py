@@ -25,9 +25,9 @@ from roarline.config.component import MapFilter, Smooth
 from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError
 from roarline.evaluation.class_masks import masked_class_probabilities, own_and_others
-from roarline.models.passes import pass_size
 from roarline.imaging.reduction import apply_sign
 from roarline.models.load import check_classes, load_classifier
+from roarline.models.passes import pass_size
 from roarline.stages.draws import draw_rows
 from roarline.stages.extract_attribution_maps import Extraction
 from roarline.stages.filter_maps import apply_filter

@@ -28,11 +28,11 @@ from roarline.config.component import MapFilter, Smooth
 from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError, ModelError
 from roarline.evaluation.grid_cells import cell_mask, draw_grids
-from roarline.models.passes import pass_size
 from roarline.evaluation.relevance import relevance_mass
 from roarline.imaging.reduction import apply_sign
 from roarline.models.disconnected import disconnected, joined
 from roarline.models.load import check_classes, load_classifier
+from roarline.models.passes import pass_size
 from roarline.seeds import derive_seed
 from roarline.stages.extract_attribution_maps import Extraction
 from roarline.stages.filter_maps import apply_filter

@@ -25,9 +25,9 @@ from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
 from roarline.config.metrics import METRICS
 from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError
-from roarline.models.passes import memory_format, pass_size
 from roarline.imaging.reduction import apply_sign
 from roarline.models.load import check_classes, load_classifier
+from roarline.models.passes import memory_format, pass_size
 from roarline.seeds import derive_seed
 from roarline.stages import evaluate_class_masks, evaluate_grids
 from roarline.stages.ground_truth import Objects

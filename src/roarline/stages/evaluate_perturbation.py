@@ -24,7 +24,6 @@ from roarline.artifacts.store import Writer
 from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
 from roarline.data.loading import ImageReader, normalise
 from roarline.evaluation.outcomes import OUTCOMES
-from roarline.models.passes import memory_format, pass_size
 from roarline.evaluation.perturb import AlteredImages, Curve, MaskFill, altered_images, target_outputs
 from roarline.evaluation.perturbation_scores import (
     CURVES_OF,
@@ -39,6 +38,7 @@ from roarline.imaging.ranking import rank_pixels
 from roarline.imaging.reduction import apply_sign
 from roarline.imaging.region_ranks import RegionRanks
 from roarline.models.load import check_classes, load_classifier
+from roarline.models.passes import memory_format, pass_size
 from roarline.seeds import derive_seed
 from roarline.stages.job import Context, Job, Progress
 from roarline.stages.measured_rows import Column, Measure, MeasuredRows, Network

@@ -25,13 +25,13 @@ from roarline.artifacts.removed import REMOVED_FILE, RemovedFile
 from roarline.artifacts.store import Artifact, Writer
 from roarline.attribution.call import PREDICTED, Attribution, MethodCall, attribute, find_method
 from roarline.attribution.memory import PassLimit
-from roarline.models.passes import pass_size
 from roarline.attribution.surroundings import Surroundings
 from roarline.config.component import MapFilter, Smooth
 from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError, MethodError, ModelError
 from roarline.imaging.reduction import reduce_channels
 from roarline.models.load import check_classes, load_classifier
+from roarline.models.passes import pass_size
 from roarline.seeds import derive_seed
 from roarline.stages.draws import draw_rows
 from roarline.stages.filter_maps import filter_artifact

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from roarline.artifacts.classifier import ClassifierCard
 from roarline.evaluation.copies import Alter, BlockDraws, CopyOutputs, outputs_of_copies
 from roarline.evaluation.outcomes import Judged
-from roarline.models.passes import pass_size
 from roarline.imaging.fills import fill_image
+from roarline.models.passes import pass_size
 from roarline.seeds import derive_seed
 
 Column = tuple[str, str]

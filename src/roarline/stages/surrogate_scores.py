@@ -23,10 +23,10 @@ from roarline.artifacts.store import Writer
 from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
 from roarline.data.loading import ImageReader, normalise
 from roarline.evaluation.f_fidelity import Score, target_scores
-from roarline.models.passes import memory_format, pass_size
 from roarline.imaging.fills import fill_image
 from roarline.imaging.reduction import apply_sign
 from roarline.models.load import check_classes, load_classifier
+from roarline.models.passes import memory_format, pass_size
 from roarline.stages.fine_tuning import fill_colour
 from roarline.stages.job import Context, Job
 from roarline.stages.scored_rows import Rows, image_size, rows_per_part, rows_to_score
