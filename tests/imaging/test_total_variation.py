@@ -9,9 +9,11 @@ import torch
 from roarline.imaging.total_variation import (
     bilateral_total_variation,
     isotropic_total_variation,
+    reflected_total_variation,
     resize_mask,
     total_variation,
 )
+from tests.golden_cases import case
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -75,3 +77,24 @@ def test_isotropic_derivative_is_that_of_finite_differences_and_0_where_the_mask
     assert torch.autograd.gradcheck(lambda m: isotropic_total_variation(m, exponent), (masks,))
     level = torch.ones(1, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.grad(isotropic_total_variation(level, exponent).sum(), level)[0].abs().max() == 0
+
+
+class TestReflected:
+    @pytest.mark.parametrize(("name", "mask", "exponent"), [
+        ("tv_target", "target_mask", 1.0), ("tv_nontarget", "nontarget_mask", 1.0), ("tv2_target", "target_mask", 2.0),
+    ])  # fmt: skip
+    def test_equals_nn_explainers(self, name, mask, exponent):
+        arrays, _ = case("s0_masks_tv_entropy")
+        masks = torch.from_numpy(arrays[f"out_{mask}"]).requires_grad_()
+        loss = reflected_total_variation(masks, exponent)
+        torch.testing.assert_close(loss.detach(), torch.as_tensor(arrays[f"out_{name}"]), rtol=1e-7, atol=0)
+        if f"out_{name}_grad" in arrays:
+            loss.backward()
+            expected = torch.from_numpy(arrays[f"out_{name}_grad"])
+            torch.testing.assert_close(masks.grad, expected, rtol=1e-7, atol=1e-12)
+
+    def test_counts_differences_at_the_last_column_twice(self):
+        mask = torch.zeros(1, 4, 5)
+        mask[:, :, -1] = 1
+        assert reflected_total_variation(mask).item() == pytest.approx(2 * 4 / 20)
+        assert reflected_total_variation(mask.flip(2)).item() == pytest.approx(4 / 20)

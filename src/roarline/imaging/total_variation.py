@@ -1,6 +1,6 @@
-"""How rough masks are: total variation, plain, isotropic and bilateral.
+"""How rough masks are: total variation, plain, isotropic, mirrored at the border, and bilateral.
 
-Shapes: N masks, h × w mask cells, C channels, H × W px.
+Shapes: N masks, h × w mask cells, B and C images and channels, H × W px.
 """
 
 from __future__ import annotations
@@ -46,6 +46,26 @@ def isotropic_total_variation(masks_Nhw: Tensor, exponent: float = 3.0) -> Tenso
     level = squares == 0  # where the root has no derivative; that of the smallest slope is as good as any: 0
     roots = torch.where(level, 1.0, squares).pow(exponent / 2)
     return roots.masked_fill(level, 0).sum(dim=(1, 2))
+
+
+def reflected_total_variation(masks_BHW: Tensor, exponent: float = 1.0) -> Tensor:
+    """Mean over images and pixels of |difference to the right|^exponent + |difference downwards|^exponent.
+
+    Beyond the border lies the mirrored mask, so that the last column is compared with the last but one again: each
+    difference at these two sides counts twice.
+
+    Args:
+        masks_BHW: 2 × 2 px or more; differentiable.
+        exponent: 1 or more.
+
+    Returns:
+        0-dim.
+
+    Source: NN-Explainer ``TotalVariationConv`` (exponent 1) and ``RTSalTotalVariationConv`` (exponent 2).
+    """
+    padded = functional.pad(masks_BHW, (0, 1, 0, 1), mode="reflect")
+    down, right = _differences(padded)
+    return (down[..., :-1].abs().pow(exponent) + right[..., :-1, :].abs().pow(exponent)).mean()
 
 
 def bilateral_total_variation(
