@@ -23,7 +23,7 @@ from roarline.imaging.ranking import rank_pixels
 from roarline.imaging.removal import remove
 from roarline.models.build import build
 from roarline.training.batches import ResidentSplit
-from roarline.training.loop import train
+from roarline.training.classification import train
 
 _GOAL = 0.9
 _CLASSES = 10

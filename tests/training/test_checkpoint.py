@@ -42,7 +42,7 @@ def test_damage_is_named_with_the_file(tmp_path, damage):
     if damage == "truncated":
         checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:200])
     elif damage == "pickled code":
-        torch.save({"schema_version": 1, "run": Path("/")}, checkpoint.path, pickle_module=pickle)
+        torch.save({"schema_version": 2, "run": Path("/")}, checkpoint.path, pickle_module=pickle)
     else:
         torch.save({"schema_version": 99}, checkpoint.path)
     with pytest.raises(ArtifactError, match=r"training\.pt.*delete it and run again"):

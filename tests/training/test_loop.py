@@ -11,8 +11,9 @@ from roarline.config.training import TrainCls
 from roarline.errors import DataError, JobError, ModelError, UserInputError
 from roarline.training.batches import ResidentSplit
 from roarline.training.checkpoint import Checkpoint
+from roarline.training.classification import train
 from roarline.training.evaluate import evaluate
-from roarline.training.loop import Trained, train
+from roarline.training.loop import Trained
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ def test_separable_classes_are_learned(optimizer, loss):
     chosen = settings(loss=loss, optimizer={"name": optimizer, "lr": 0.02}, scheduler={"name": "one_cycle"})
     trained = train(model, coloured(150, 0), coloured(60, 1), chosen, seed=0)
     assert evaluate(model, coloured(90, 2)).accuracy > 0.95
-    assert trained.curve[-1].train_loss < trained.curve[0].train_loss / 2
+    assert trained.curve[-1]["train_loss"] < trained.curve[0]["train_loss"] / 2
     assert not model.training
 
 
@@ -184,14 +185,14 @@ def test_the_best_epoch_is_the_first_of_highest_validation_accuracy(right, best)
     assert trained.best_epoch == best
     assert trained.validation_accuracy == pytest.approx(right[best - 1] / 10)
     assert int(model.epoch) == best  # the weights are that epoch's
-    assert [row.validation_accuracy for row in trained.curve] == pytest.approx([share / 10 for share in right])
+    assert [row["validation_accuracy"] for row in trained.curve] == pytest.approx([share / 10 for share in right])
 
 
 def test_without_a_validation_split_the_last_epoch_counts():
     model = Scripted([])
     trained = train(model, blank(8), None, settings(batch_size=8), seed=0)
     assert (trained.best_epoch, trained.validation_accuracy, int(model.epoch)) == (4, None, 4)
-    assert trained.curve[0].validation_loss is None
+    assert "validation_loss" not in trained.curve[0]
 
 
 def test_the_curve_tells_loss_and_rate():
@@ -212,10 +213,10 @@ def test_the_curve_tells_loss_and_rate():
     )
     expected = float(nn.functional.cross_entropy(logits, labels))
     for row in trained.curve:
-        assert row.train_loss == pytest.approx(expected, rel=1e-6)
-        assert row.validation_loss == pytest.approx(expected, rel=1e-6)
-        assert row.train_accuracy == row.validation_accuracy == pytest.approx(2 / 3)
-    assert [row.learning_rate for row in trained.curve] == pytest.approx([0.01, 0.01, 0.001])
+        assert row["train_loss"] == pytest.approx(expected, rel=1e-6)
+        assert row["validation_loss"] == pytest.approx(expected, rel=1e-6)
+        assert row["train_accuracy"] == row["validation_accuracy"] == pytest.approx(2 / 3)
+    assert [row["learning_rate"] for row in trained.curve] == pytest.approx([0.01, 0.01, 0.001])
 
 
 def test_a_last_batch_of_one_image_trains_with_batch_norm():

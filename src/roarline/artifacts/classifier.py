@@ -1,7 +1,8 @@
 """The ``classifier`` artifact: weights, architecture, preprocessing, accuracies, training curve. Imports no torch.
 
 Files: ``weights.safetensors`` (the state dict), ``classifier.json`` (ClassifierCard), ``curve.csv`` (epoch,
-learning_rate, train_loss, train_accuracy, validation_loss, validation_accuracy).
+learning_rate, train_loss, train_accuracy, validation_loss, validation_accuracy; where the loss has several terms, each
+as train_<term> and validation_<term>).
 """
 
 from __future__ import annotations
@@ -79,10 +80,12 @@ class ClassifierCard(BaseModel):
             ) from error
 
 
-def write_curve(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
+def write_curve(folder: Path, epochs: Sequence[Mapping[str, float | None]]) -> None:
     """Write ``curve.csv``.
 
     Args:
-        epochs: A mapping with CURVE_COLUMNS for each epoch; a missing number is None.
+        epochs: A mapping for each epoch; CURVE_COLUMNS come first, empty where they are missing, then further loss
+            terms and scores.
     """
-    write_csv(folder / CURVE_FILE, {column: [epoch[column] for epoch in epochs] for column in CURVE_COLUMNS})
+    columns = dict.fromkeys((*CURVE_COLUMNS, *(name for epoch in epochs for name in epoch)))
+    write_csv(folder / CURVE_FILE, {column: [epoch.get(column) for epoch in epochs] for column in columns})

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -46,8 +45,8 @@ from roarline.stages.recent import Recent
 from roarline.stages.splits import Alter, SplitImages, normalization_of, resident_bytes, split_images
 from roarline.training.batches import Split
 from roarline.training.checkpoint import Checkpoint
+from roarline.training.classification import train
 from roarline.training.evaluate import evaluate
-from roarline.training.loop import train
 from roarline.training.retraining_inputs import cut_to_8_bits, mask_inputs
 
 _KEPT_BYTES = 2 * 2**30
@@ -130,7 +129,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         test.predicted_N.tolist(),
         test.correct_N.tolist(),
     )
-    write_curve(writer.out, [asdict(epoch) for epoch in trained.curve])
+    write_curve(writer.out, trained.curve)
 
 
 def _seed(job: Job, purpose: str) -> int:

@@ -6,7 +6,6 @@ F-Fidelity and IDSDS ask.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from torch import nn
@@ -27,8 +26,9 @@ from roarline.stages.job import Context, Job
 from roarline.stages.splits import Normalization, normalization_of, split_images
 from roarline.training.batches import Split
 from roarline.training.checkpoint import Checkpoint
+from roarline.training.classification import AlterBatch, train
 from roarline.training.evaluate import evaluate
-from roarline.training.loop import AlterBatch, Trained, train
+from roarline.training.loop import Trained
 
 _FEWEST_CLASSES = 2
 
@@ -92,7 +92,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             validation_accuracy=validation_accuracy,
             test_accuracy=_accuracy(model, images("test"), settings.precision if settings else "float32"),
         )
-    write_curve(writer.out, [asdict(epoch) for epoch in trained.curve] if trained else [])
+    write_curve(writer.out, trained.curve if trained else [])
 
 
 def _seed(job: Job, purpose: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -92,16 +93,99 @@ class StreamedSplit:
                 ahead.shutdown(cancel_futures=True)
 
 
-def batch_bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
-    """Where batches start and stop; a last batch of one image joins the batch before it.
+def batch_bounds(count: int, batch_size: int, fewest: int = 2) -> list[tuple[int, int]]:
+    """Where batches start and stop; a last batch of fewer than ``fewest`` images joins the batch before it.
 
     Batch norm can't train on a single image where the map has shrunk to one place, and dropping the image would leave
     it out of an epoch.
     """
     bounds = [(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
-    if batch_size > 1 and len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] == 1:
+    if batch_size >= fewest and len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] < fewest:
         bounds[-2:] = [(bounds[-2][0], count)]
     return bounds
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A part of a step's batch that goes through the network at once, in this process.
+
+    Attributes:
+        step: From 0, in the epoch.
+        part: From 0, among all passes and processes of the step.
+        start, stop: Places in the epoch's order.
+        weight: What the pass's mean loss counts by, so that the step's gradient is that of the whole batch.
+        first, last: Of this process's passes of the step.
+    """
+
+    step: int
+    part: int
+    start: int
+    stop: int
+    weight: float
+    first: bool
+    last: bool
+
+
+def passes(bounds: Bounds, parts: int = 1, rank: int = 0, processes: int = 1) -> list[Pass]:
+    """Cut each batch of an epoch into parts of as equal a size as can be, and take those of one process.
+
+    A part has at least 2 images where the batch has 2 for each process, so that a small last batch has fewer passes.
+
+    Args:
+        bounds: Of the batches of optimiser steps.
+        parts: Passes of a process in a step.
+        rank, processes: Which process this is, and of how many.
+    """
+    found = []
+    for step, (start, stop) in enumerate(bounds):
+        size = stop - start
+        of_process = max(1, min(parts, size // (2 * processes)))
+        all_parts = of_process * processes
+        edges = [start + size * part // all_parts for part in range(all_parts + 1)]
+        for place in range(of_process):
+            part = rank * of_process + place
+            low, high = edges[part], edges[part + 1]
+            weight = processes * (high - low) / size
+            found.append(Pass(step, part, low, high, weight, place == 0, place == of_process - 1))
+    return found
+
+
+class Reading:
+    """Which rows of a split an epoch reads: its images, and beside each of them its companions.
+
+    Args:
+        order: Of the epoch, int64 [N].
+        companions: Rows int64 [N, n] in that order, or None.
+    """
+
+    def __init__(self, order: Tensor, companions: Tensor | None) -> None:
+        self.order, self.companions = order, companions
+        self.images = len(order)
+        self.each = 0 if companions is None else companions.shape[1]
+
+    @property
+    def count(self) -> int:
+        """Images that are read in an epoch; those of the split come first where something is drawn for each."""
+        return self.images * (1 + self.each)
+
+    def plan(self, places: Sequence[Pass]) -> tuple[Tensor, Bounds]:
+        """What is read for some passes: of each its images, then all of their companions."""
+        if self.companions is None:
+            return self.order, [(place.start, place.stop) for place in places]
+        rows, bounds, end = [], [], 0
+        for place in places:
+            own = slice(place.start, place.stop)
+            rows += [self.order[own], self.companions[own].flatten()]
+            bounds.append((end, end + (place.stop - place.start) * (1 + self.each)))
+            end = bounds[-1][1]
+        return torch.cat(rows), bounds
+
+    def places(self, place: Pass) -> slice | Tensor:
+        """Where the draws of a pass's images lie among those of the epoch."""
+        if self.companions is None:
+            return slice(place.start, place.stop)
+        beside = torch.arange(place.start * self.each, place.stop * self.each) + self.images
+        return torch.cat([torch.arange(place.start, place.stop), beside])
 
 
 def in_order(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -13,7 +13,8 @@ from roarline.artifacts.files import atomic_path
 from roarline.errors import ArtifactError
 
 _FILE = "training.pt"
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
+_TIMES_A_SAVE = 20.0
 
 
 class Checkpoint:
@@ -22,17 +23,19 @@ class Checkpoint:
     Args:
         folder: Where the file lies.
         every_s: Least time between two saves: flushing a file to disk after every epoch would cost a short training
-            more than the epochs that a kill could lose. When it saves can't change the result.
+            more than the epochs that a kill could lose; where a save takes long, it is 20 times that. When it saves
+            can't change the result.
     """
 
     def __init__(self, folder: Path, every_s: float = 10.0) -> None:
-        self.path, self.every_s = folder / _FILE, every_s
+        self.path, self.every_s, self._took_s = folder / _FILE, every_s, 0.0
         self._saved_at = time.monotonic()
 
     @property
     def due(self) -> bool:
         """True where it is time to save."""
-        return time.monotonic() - self._saved_at >= self.every_s
+        least = max(self.every_s, _TIMES_A_SAVE * self._took_s) if self.every_s else 0.0
+        return time.monotonic() - self._saved_at >= least
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace what was saved.
@@ -40,9 +43,11 @@ class Checkpoint:
         Args:
             state: Tensors, numbers, texts, lists and dictionaries.
         """
+        began = time.monotonic()
         with atomic_path(self.path) as partial:
             torch.save({"schema_version": _SCHEMA_VERSION, **state}, partial)
         self._saved_at = time.monotonic()
+        self._took_s = self._saved_at - began
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """What was saved last, its tensors on ``device``; None where nothing was.

@@ -2,285 +2,272 @@
 
 Every random draw of epoch n comes from generators derived from (seed, "epoch", n), so that a training which was
 interrupted and resumed ends with the bits of one that was not, on a CPU.
-
-Shapes: N images of a split, B of a batch, K classes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.amp.grad_scaler import GradScaler
+from torch import nn
 
-from roarline.config.training import TrainCls
+from roarline.config.training import Training
 from roarline.errors import DataError, JobError
 from roarline.seeds import derive_seed
 from roarline.training.augmentation import augment, draw
-from roarline.training.batches import Split, batch_bounds
+from roarline.training.batches import Pass, Reading, Split, batch_bounds, passes
 from roarline.training.checkpoint import Checkpoint
-from roarline.training.evaluate import autocast, evaluate
-from roarline.training.losses import Loss, correct_share, make_loss
-from roarline.training.optimizers import make_optimizer
+from roarline.training.early_stopping import Patience, better_by
+from roarline.training.meter import Meter
+from roarline.training.objectives import Batch, Companioned, Objective, OwnModes, Scored
 from roarline.training.schedules import learning_rate
+from roarline.training.steps import Steps, make_steps
 
-_STEPS_BETWEEN_READS = 64
+Row = dict[str, float | None]
+"""One row of a training curve: ``epoch`` (from 1), ``learning_rate`` (of its first step), ``train_<name>`` and
+``validation_<name>``. Training numbers are means over the images as they were trained on: augmented, in training mode,
+each before its own step; validation numbers are the objective's, in eval mode after the epoch."""
 
-AlterBatch = Callable[[Tensor, torch.Generator], Tensor]
-"""(network inputs [B, C, H, W], a generator on the CPU) to what the network is trained on instead."""
+Told = Callable[[Mapping[str, float | None]], None]
+"""Is told each row of the curve, once it is known."""
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """One row of the training curve.
-
-    Attributes:
-        epoch: From 1.
-        learning_rate: Of the epoch's first step.
-        train_loss, train_accuracy: Mean over the images as they were trained on: augmented, in training mode, each
-            before its own step.
-        validation_loss, validation_accuracy: In eval mode after the epoch; None without a validation split.
-    """
-
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float | None
-    validation_accuracy: float | None
+def told_nobody(row: Mapping[str, float | None]) -> None:
+    """Listen to no row."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came out; the model itself holds the weights of ``best_epoch``.
+    """What came out; the objective's ``trained`` holds the weights of ``best_epoch``.
 
     Attributes:
-        best_epoch: From 1: of highest validation accuracy, the first of equals; without a validation split the last.
-        validation_accuracy: Of that epoch.
+        best_epoch: From 1: the first of those whose goal is best; without a validation split the last.
+        best: What the objective validated then; empty without a validation split.
         curve: A row an epoch.
     """
 
     best_epoch: int
-    validation_accuracy: float | None
-    curve: list[Epoch]
+    best: dict[str, float]
+    curve: list[Row]
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """Of the best epoch, where the objective tells it."""
+        return self.best.get("accuracy")
 
 
-def train(
-    model: nn.Module,
+def fit(
+    objective: Objective,
     train_split: Split,
     validation_split: Split | None,
-    settings: TrainCls,
+    settings: Training,
     *,
     seed: int,
-    alter: AlterBatch | None = None,
     checkpoint: Checkpoint | None = None,
+    told: Told = told_nobody,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
-    """Train a classifier.
+    """Train what an objective says, by what it says.
 
     Args:
-        model: On the splits' device; it is trained in place and left in eval mode with the best epoch's weights.
+        objective: Its ``trained`` is on the splits' device, is trained in place and left in eval mode with the best
+            epoch's weights.
         train_split: At least 2 images.
         validation_split: None where there is none; then the last epoch is the best.
-        settings: ``threads`` is not read here.
-        seed: Of batch order, augmentation and the model's own draws (dropout).
-        alter: Changes every batch of training images after augmentation; its generator is seeded by epoch and step.
+        settings: Of the training.
+        seed: Of batch order, augmentation, the objective's draws and the model's own (dropout).
         checkpoint: Where an interrupted training resumes from; None: nowhere.
+        told: Is told each epoch's row of the curve.
         progress: Told optimiser steps done, and all.
 
     Raises:
-        DataError: There are fewer than 2 training images.
-        JobError: The loss became NaN or infinite, or the device has too little memory.
-        ModelError: The network gives NaN or infinite logits for validation images.
-        UserInputError: The loss doesn't go with the labels.
+        DataError: There are fewer than 2 training images, or no validation split for early stopping.
+        JobError: A loss became NaN or infinite, or the device has too little memory.
     """
     count = train_split.labels.shape[0]
     if count < 2:
         raise DataError(f"the training split has {count} image(s), training needs at least 2")
-    run = _Run(model, train_split, settings, seed, progress, alter)
-    done = run.restore(checkpoint) if checkpoint else 0
-    for epoch in range(done + 1, settings.epochs + 1):
-        try:
-            run.epoch(epoch, validation_split)
-        except torch.OutOfMemoryError as error:
-            raise JobError(
-                f"{run.device} has too little memory for training with batch_size {settings.batch_size}; lower it"
-            ) from error
-        if checkpoint and checkpoint.due and epoch < settings.epochs:
-            checkpoint.save(run.state(epoch))
-    model.load_state_dict(run.best_state)
-    model.eval()
-    return Trained(run.best_epoch, run.best_accuracy, run.curve)
+    if settings.early_stopping and validation_split is None:
+        raise DataError("early_stopping needs a validation split, and there is none: leave it out, or cut one")
+    run = _Run(objective, train_split, settings, seed, checkpoint, progress)
+    run.restore()
+    try:
+        while run.done < settings.epochs and not run.patience.over:
+            told(run.epoch(validation_split))
+    except torch.OutOfMemoryError as error:
+        raise JobError(
+            f"{run.device} has too little memory for training with batch_size {settings.batch_size}; lower it, or "
+            "raise gradient_accumulation"
+        ) from error
+    return run.end()
 
 
 class _Run:
-    """A training that stands between two epochs."""
+    """A training between two steps."""
 
     def __init__(
-        self, model: nn.Module, split: Split, settings: TrainCls, seed: int,
-        progress: Callable[[int, int], None], alter: AlterBatch | None,
+        self, objective: Objective, split: Split, settings: Training, seed: int, checkpoint: Checkpoint | None,
+        progress: Callable[[int, int], None],
     ) -> None:  # fmt: skip
-        self.settings, self.split, self.seed, self.progress = settings, split, seed, progress
-        self.alter = alter
+        self.objective, self.split, self.settings, self.seed = objective, split, settings, seed
+        self.checkpoint, self.progress = checkpoint, progress
         self.device = split.labels.device
-        self.model = model.to(memory_format=torch.channels_last) if settings.channels_last else model  # type: ignore[call-overload]
-        self.loss: Loss = make_loss(
-            settings.loss, label_smoothing=settings.label_smoothing, multi_label=split.labels.ndim == 2
-        )
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = make_optimizer(settings.optimizer, self.parameters)
-        self.scaler = GradScaler(
-            self.device.type, enabled=settings.precision == "float16" and self.device.type == "cuda"
-        )
-        self.bounds = batch_bounds(split.labels.shape[0], settings.batch_size)
-        self.curve: list[Epoch] = []
-        self.best_epoch, self.best_accuracy = 0, None
-        self.best_state: dict[str, Tensor] = {}
+        model = objective.trained
+        if settings.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.steps: Steps = make_steps(objective, settings, self.device)
+        bounds = batch_bounds(split.labels.shape[0], settings.batch_size)
+        self.bounds = bounds[: math.floor(settings.epoch_fraction * len(bounds)) + 1]
+        self.passes = passes(self.bounds, settings.gradient_accumulation)
+        self.patience = Patience(settings.early_stopping, objective.goal)
+        self.done, self.best_epoch = 0, 0
+        self.best: dict[str, float] = {}
+        self.best_state: dict[str, Any] = {}
+        self.curve: list[Row] = []
+        self.begun: dict[str, Any] | None = None  # of an epoch that was interrupted
 
-    best_accuracy: float | None
-
-    def epoch(self, epoch: int, validation_split: Split | None) -> None:
-        """Train once over all images, then look at the validation split."""
-        count, steps = self.split.labels.shape[0], len(self.bounds)
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", epoch))
-        order = torch.randperm(count, generator=generator)
-        draws = draw(self.settings.augmentation, count, generator, self.device)
-        meter = _Meter(epoch, self.settings.optimizer.lr)
-        first_step = (epoch - 1) * steps
-        rates = [self._rate(first_step + step) for step in range(steps)]
-        self.model.train()
-        with _own_draws(self.device, derive_seed(self.seed, "epoch", epoch, "model")):
-            for step, (images, labels) in enumerate(self.split.batches(order, self.bounds)):
-                if draws is not None:
-                    images = augment(images, draws[slice(*self.bounds[step])])
-                if self.alter is not None:
-                    generator.manual_seed(derive_seed(self.seed, "epoch", epoch, "alter", step))
-                    images = self.alter(images, generator)
-                self._step(images, labels, rates[step], meter)
-                if meter.full:
-                    meter.read()
-                    self.progress(first_step + step + 1, steps * self.settings.epochs)
-        meter.read()
-        self.progress(first_step + steps, steps * self.settings.epochs)
-        seen = evaluate(self.model, validation_split, self.loss, self.settings.precision) if validation_split else None
-        self.curve.append(
-            Epoch(
-                epoch, rates[0], meter.mean_loss, meter.accuracy,
-                seen.loss if seen else None, seen.accuracy if seen else None,
-            )
-        )  # fmt: skip
-        accuracy = seen.accuracy if seen else None
-        if accuracy is None or self.best_accuracy is None or accuracy > self.best_accuracy:
-            self.best_epoch, self.best_accuracy = epoch, accuracy
-            if seen or epoch == self.settings.epochs:
-                self.best_state = {key: value.clone() for key, value in self.model.state_dict().items()}
-
-    def _step(self, images: Tensor, labels: Tensor, rate: float, meter: _Meter) -> None:
-        if self.settings.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        for parameter in self.parameters:
-            parameter.grad = None
-        with autocast(self.device, self.settings.precision):
-            logits = self.model(images)
-            loss = self.loss(logits, labels)
-        if self.scaler.is_enabled():
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+    def epoch(self, validation_split: Split | None) -> Row:
+        """Train once over the images, then look at the validation split."""
+        epoch, objective = self.done + 1, self.objective
+        meter = Meter(epoch, self.settings.optimizer.lr)
+        if isinstance(objective, OwnModes):
+            objective.to_training()
         else:
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-        meter.add(loss, logits, labels)
+            objective.trained.train()
+        self._train(epoch, meter)
+        rate = self._rate((epoch - 1) * len(self.bounds))
+        row: Row = {"epoch": epoch, "learning_rate": rate}
+        row |= {f"train_{name}": value for name, value in meter.means().items()}
+        self.done = epoch
+        if validation_split is None:
+            self.best_epoch = epoch
+        else:
+            seen = dict(objective.validate(validation_split))
+            row |= {f"validation_{name}": value for name, value in seen.items()}
+            self._judge(epoch, seen)
+        self.curve.append(row)
+        if self.checkpoint and self.checkpoint.due and epoch < self.settings.epochs and not self.patience.over:
+            self.checkpoint.save(self.state())
+        return row
+
+    def _train(self, epoch: int, meter: Meter) -> None:
+        settings, steps = self.settings, len(self.bounds)
+        first_step, total = (epoch - 1) * steps, steps * settings.epochs
+        rates = [self._rate(first_step + step) for step in range(steps)]
+        take_scores = self.objective.take_scores if isinstance(self.objective, Scored) else dict
+        batches = self._batches(epoch)
+        with _own_draws(self.device, derive_seed(self.seed, "epoch", epoch, "model")):
+            ahead = self._ahead(meter)
+            for place, batch in zip(ahead, batches(ahead), strict=True):
+                meter.add(place.step, place.stop - place.start, self.steps.make(batch, place, rates[place.step]))
+                if meter.full and place.last:
+                    meter.read(take_scores)
+                    self.progress(first_step + place.step + 1, total)
+                    if self.checkpoint and self.checkpoint.due and place.step + 1 < steps:
+                        self._save_within(place.step + 1, meter)
+            meter.read(take_scores)
+        self.progress(first_step + steps, total)
+
+    def _batches(self, epoch: int) -> Callable[[list[Pass]], Iterator[Batch]]:
+        """Make all draws of an epoch; what gives its batches."""
+        count = self.split.labels.shape[0]
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", epoch))
+        order, companions = torch.randperm(count, generator=generator), None
+        if isinstance(self.objective, Companioned):
+            beside = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", epoch, "companions"))
+            companions = self.objective.draw_companions(beside)[order]
+        read = Reading(order, companions)
+        draws = draw(self.settings.augmentation, read.count, generator, self.device)
+
+        def batches(places: list[Pass]) -> Iterator[Batch]:
+            rows, bounds = read.plan(places)
+            for place, (images, labels) in zip(places, self.split.batches(rows, bounds), strict=True):
+                if draws is not None:
+                    images = augment(images, draws[read.places(place)])
+                if self.settings.channels_last:
+                    images = images.contiguous(memory_format=torch.channels_last)
+                own, beside = place.stop - place.start, None
+                if companions is not None:
+                    images, beside, labels = images[:own], images[own:], labels[:own]
+                yield Batch(images, labels, order[place.start : place.stop], self._words(epoch, place), beside)
+
+        return batches
+
+    def _ahead(self, meter: Meter) -> list[Pass]:
+        """The passes that this epoch still has to make: all, but in an epoch that was interrupted."""
+        if self.begun is None:
+            return self.passes
+        begun, self.begun = self.begun, None
+        meter.restore(begun["meter"])
+        torch.set_rng_state(begun["draws"].cpu())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(begun["device_draws"].cpu(), self.device)
+        return [place for place in self.passes if place.step >= begun["steps"]]
+
+    def _save_within(self, steps: int, meter: Meter) -> None:
+        begun = {"steps": steps, "meter": meter.state(), "draws": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            begun["device_draws"] = torch.cuda.get_rng_state(self.device)
+        if self.checkpoint:
+            self.checkpoint.save({**self.state(), "begun": begun})
+
+    def _words(self, epoch: int, place: Pass) -> tuple[int | str, ...]:
+        words: tuple[int | str, ...] = (self.seed, "epoch", epoch, "alter", place.step)
+        return words if place.part == 0 else (*words, "part", place.part)
+
+    def _judge(self, epoch: int, seen: dict[str, float]) -> None:
+        goal = self.objective.goal
+        value = seen.get(goal[0])
+        if value is None or not math.isfinite(value):
+            raise JobError(
+                f"epoch {epoch} is judged by {goal[0]}, which is {value} on the validation split; lower optimizer.lr"
+                if value is not None
+                else f"the objective's goal is {goal[0]}, and it validated {', '.join(seen) or 'nothing'}"
+            )
+        if better_by(goal, value, self.best.get(goal[0])) > 0:
+            self.best_epoch, self.best = epoch, seen
+            self.best_state = {key: value.clone() for key, value in self.objective.trained.state_dict().items()}
+        self.patience.see(value)
 
     def _rate(self, step: int) -> float:
         settings = self.settings
         return learning_rate(settings.scheduler, settings.optimizer.lr, step, len(self.bounds), settings.epochs)
 
-    def state(self, epoch: int) -> dict[str, Any]:
-        """All that the next epoch needs."""
+    def end(self) -> Trained:
+        """Take the best epoch's weights."""
+        model: nn.Module = self.objective.trained
+        if self.best_state:
+            model.load_state_dict(self.best_state)
+        model.eval()
+        return Trained(self.best_epoch, self.best, self.curve)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step needs."""
         return {
-            "epoch": epoch,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "curve": [asdict(row) for row in self.curve],
+            "epoch": self.done,
+            "model": self.objective.trained.state_dict(),
+            "steps": self.steps.state(),
+            "patience": self.patience.state(),
+            "curve": self.curve,
             "best_epoch": self.best_epoch,
-            "best_accuracy": self.best_accuracy,
+            "best": self.best,
             "best_state": self.best_state,
         }
 
-    def restore(self, checkpoint: Checkpoint) -> int:
-        """Take up what was saved; how many epochs are done."""
-        saved = checkpoint.load(self.device)
+    def restore(self) -> None:
+        """Take up what was saved."""
+        saved = self.checkpoint.load(self.device) if self.checkpoint else None
         if saved is None:
-            return 0
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
-        self.curve = [Epoch(**row) for row in saved["curve"]]
-        self.best_epoch, self.best_accuracy = saved["best_epoch"], saved["best_accuracy"]
-        self.best_state = saved["best_state"]
-        return int(saved["epoch"])
-
-
-class _Meter:
-    """Sums up losses and right answers; the device is read only now and then, since each read waits for it."""
-
-    def __init__(self, epoch: int, lr: float) -> None:
-        self.epoch, self.lr = epoch, lr
-        self.steps, self.images, self._loss, self._correct = 0, 0, 0.0, 0.0
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    @property
-    def full(self) -> bool:
-        """True where it is time to read."""
-        return len(self._waiting) >= _STEPS_BETWEEN_READS
-
-    @property
-    def mean_loss(self) -> float:
-        """Mean over the images."""
-        return self._loss / self.images
-
-    @property
-    def accuracy(self) -> float:
-        """Mean over the images, in [0, 1]."""
-        return self._correct / self.images
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Note one step."""
-        self._waiting.append((loss.detach(), logits.detach(), labels))
-
-    def read(self) -> None:
-        """Read what was noted.
-
-        Raises:
-            JobError: A loss is NaN or infinite.
-        """
-        if not self._waiting:
             return
-        losses = torch.stack([loss for loss, _, _ in self._waiting]).tolist()
-        sizes = [labels.shape[0] for _, _, labels in self._waiting]
-        for offset, loss in enumerate(losses):
-            if not math.isfinite(loss):
-                raise JobError(
-                    f"the training diverged: loss {loss} in epoch {self.epoch}, step {self.steps + offset + 1}; lower "
-                    f"optimizer.lr (now {self.lr:g}), or use precision: float32"
-                )
-        logits = torch.cat([logits for _, logits, _ in self._waiting])
-        self._correct += float(
-            correct_share(logits, torch.cat([labels for _, _, labels in self._waiting])).double().sum()
-        )
-        self._loss += math.fsum(loss * size for loss, size in zip(losses, sizes, strict=True))
-        self.images += sum(sizes)
-        self.steps += len(sizes)
-        self._waiting.clear()
+        self.objective.trained.load_state_dict(saved["model"])
+        self.steps.restore(saved["steps"])
+        self.patience.restore(saved["patience"])
+        self.done, self.curve, self.begun = saved["epoch"], saved["curve"], saved.get("begun")
+        self.best_epoch, self.best, self.best_state = saved["best_epoch"], saved["best"], saved["best_state"]
 
 
 @contextmanager

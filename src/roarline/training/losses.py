@@ -18,7 +18,13 @@ LossName = Literal["cross_entropy", "binary_cross_entropy"]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def make_loss(name: LossName, *, label_smoothing: float = 0.0, multi_label: bool = False) -> Loss:
+def make_loss(
+    name: LossName,
+    *,
+    label_smoothing: float = 0.0,
+    multi_label: bool = False,
+    class_reduction: Literal["mean", "sum"] = "mean",
+) -> Loss:
     """The mean loss of a batch, as a function of (logits [B, K], labels).
 
     Args:
@@ -26,6 +32,7 @@ def make_loss(name: LossName, *, label_smoothing: float = 0.0, multi_label: bool
             mean over images and classes; labels of one class each count as one-hot.
         label_smoothing: In [0, 1); ``cross_entropy`` only: the target is (1 - s) · one-hot + s / K.
         multi_label: True where labels are multi-hot.
+        class_reduction: ``binary_cross_entropy`` only; ``sum``: over classes, K times their mean.
 
     Raises:
         UserInputError: The loss doesn't go with the labels, or smoothing with the loss.
@@ -40,7 +47,8 @@ def make_loss(name: LossName, *, label_smoothing: float = 0.0, multi_label: bool
         raise UserInputError(f"loss is {name!r}, expected cross_entropy or binary_cross_entropy")
     if label_smoothing:
         raise UserInputError(f"label_smoothing is {label_smoothing}, but only loss: cross_entropy has it; set it to 0")
-    return F.binary_cross_entropy_with_logits if multi_label else _one_hot_binary_cross_entropy
+    loss: Loss = F.binary_cross_entropy_with_logits if multi_label else _one_hot_binary_cross_entropy
+    return loss if class_reduction == "mean" else lambda logits, labels: logits.shape[1] * loss(logits, labels)
 
 
 def _one_hot_binary_cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:

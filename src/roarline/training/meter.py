@@ -1,0 +1,112 @@
+"""Sums of an epoch's losses and scores, kept on the device and read now and then, since each read waits for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from roarline.errors import JobError
+
+_PASSES_BETWEEN_READS = 64
+TOTAL = "loss"
+
+
+class Meter:
+    """What one epoch's passes gave.
+
+    Args:
+        epoch: From 1, for messages.
+        lr: The optimiser's, for messages.
+    """
+
+    def __init__(self, epoch: int, lr: float) -> None:
+        self.epoch, self.lr = epoch, lr
+        self.images, self.scored = 0, 0
+        self._names: tuple[str, ...] = ()
+        self._losses: dict[str, float] = {}
+        self._scores: dict[str, float] = {}
+        self._waiting: list[tuple[int, int, tuple[Tensor, ...]]] = []
+
+    @property
+    def full(self) -> bool:
+        """True where it is time to read."""
+        return len(self._waiting) >= _PASSES_BETWEEN_READS
+
+    def add(self, step: int, images: int, terms: Mapping[str, Tensor]) -> None:
+        """Note one pass.
+
+        Args:
+            step: From 0, in this epoch.
+            images: How many the pass saw; the terms are their means.
+
+        Raises:
+            JobError: The terms have other names than before.
+        """
+        names = tuple(terms)
+        if names != self._names:
+            if self._names:
+                raise JobError(f"loss terms were {', '.join(self._names)} and are now {', '.join(names)}: keep to one")
+            if not names or (len(names) > 1 and TOTAL in names):
+                raise JobError(f"loss terms are {list(names)}; expected one, or several of which none is named {TOTAL}")
+            self._names, self._losses = names, dict.fromkeys(names, 0.0)
+        self._waiting.append((step, images, tuple(term.detach() for term in terms.values())))
+
+    def read(self, take_scores: Callable[[], Mapping[str, Tensor]] = dict) -> None:
+        """Read what was noted.
+
+        Args:
+            take_scores: Gives the scores of the images since the last read, [n] each.
+
+        Raises:
+            JobError: A loss is NaN or infinite.
+        """
+        if not self._waiting:
+            return
+        values = torch.stack([term for _, _, terms in self._waiting for term in terms]).tolist()
+        width = len(self._names)
+        for column, name in enumerate(self._names):
+            losses = values[column::width]
+            self._check(name, losses)
+            self._losses[name] += math.fsum(
+                loss * images for loss, (_, images, _) in zip(losses, self._waiting, strict=True)
+            )
+        scores = take_scores()
+        for name, score in scores.items():
+            self._scores[name] = self._scores.get(name, 0.0) + float(score.double().sum())
+        self.scored += len(next(iter(scores.values()))) if scores else 0
+        self.images += sum(images for _, images, _ in self._waiting)
+        self._waiting.clear()
+
+    def _check(self, name: str, losses: list[float]) -> None:
+        for loss, (step, _, _) in zip(losses, self._waiting, strict=True):
+            if not math.isfinite(loss):
+                what = "loss" if name == TOTAL else f"loss term {name}"
+                raise JobError(
+                    f"the training diverged: {what} {loss} in epoch {self.epoch}, step {step + 1}; lower optimizer.lr "
+                    f"(now {self.lr:g}), or use precision: float32"
+                )
+
+    def means(self) -> dict[str, float]:
+        """Means over the images: ``loss``, the sum of the terms; each term where there are several; each score."""
+        terms = {name: total / self.images for name, total in self._losses.items()}
+        found = {TOTAL: math.fsum(terms.values()), **(terms if len(terms) > 1 else {})}
+        return found | {name: total / self.scored for name, total in self._scores.items()}
+
+    def state(self) -> dict[str, Any]:
+        """What a training that is resumed within the epoch needs; everything was read before."""
+        return {
+            "images": self.images,
+            "scored": self.scored,
+            "losses": dict(self._losses),
+            "scores": dict(self._scores),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what ``state`` gave."""
+        self.images, self.scored = state["images"], state["scored"]
+        self._losses, self._scores = dict(state["losses"]), dict(state["scores"])
+        self._names = tuple(self._losses)
