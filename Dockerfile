@@ -67,6 +67,9 @@ ENTRYPOINT ["roarline", "prepare-data"]
 FROM runtime AS train-cls
 ENTRYPOINT ["roarline", "train-cls"]
 
+FROM runtime AS train-explainer
+ENTRYPOINT ["roarline", "train-explainer"]
+
 FROM runtime AS extract-attribution-maps
 ENTRYPOINT ["roarline", "extract-attribution-maps"]
 

@@ -21,6 +21,7 @@ HOT_PATHS = {
     "sampling": "benchmarks.sampling",
     "optimising": "benchmarks.optimising",
     "training": "benchmarks.training",
+    "explainers": "benchmarks.explainers",
     "localization": "benchmarks.localization",
     "imputation": "benchmarks.imputation",
     "comparisons": "benchmarks.comparisons",

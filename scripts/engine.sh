@@ -6,7 +6,7 @@
 # shellcheck shell=sh disable=SC2034  # used by what sources this
 root=$(CDPATH='' cd "$(dirname "$0")/.." && pwd -P)
 image=${IMAGE:-roarline}
-stages="prepare-data train-cls extract-attribution-maps evaluate-roar evaluate-f-fidelity evaluate-idsds evaluate-perturbation evaluate-localization evaluate-sanity aggregate-scores report"
+stages="prepare-data train-cls train-explainer extract-attribution-maps evaluate-roar evaluate-f-fidelity evaluate-idsds evaluate-perturbation evaluate-localization evaluate-sanity aggregate-scores report"
 
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
 die() {

@@ -104,7 +104,7 @@ def status(config: Config, set_: Set = None) -> None:
 
 
 @app.command(name="list")
-def list_(kind: Annotated[str, typer.Argument(metavar="methods|metrics|datasets|models")]) -> None:
+def list_(kind: Annotated[str, typer.Argument(metavar="methods|explainers|metrics|datasets|models")]) -> None:
     """List components, each with its parameters, defaults and source."""
     from roarline.execution import catalogue
 

@@ -38,13 +38,23 @@ def run(model, images, name, rows=(0, 1, 2)):
         seed_of=lambda row, target: derive_seed(0, name, IDS[rows[row]], target),
         sample_ids=[IDS[row] for row in rows],
         surroundings=Surroundings(
-            shared_seed=3, mean=[0.5] * 3, std=[0.25] * 3, references=references, ground_truth=ground_truth
+            shared_seed=3,
+            mean=[0.5] * 3,
+            std=[0.25] * 3,
+            references=references,
+            ground_truth=ground_truth,
+            explainer=explainer,
         ),
     )
 
 
 def references(count):
     return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+
+
+def explainer(model, images):
+    """A mask a class that needs the classifier's pass, as a masker's does."""
+    return (images.mean(1, keepdim=True) + model(images)[:, :, None, None]).sigmoid()
 
 
 def ground_truth(sample_ids, targets):

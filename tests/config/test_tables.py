@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 import pytest
@@ -13,15 +13,17 @@ from pydantic import BaseModel
 from roarline.config.component import Component
 from roarline.config.datasets import DATASETS
 from roarline.config.experiment import Experiment
+from roarline.config.explainers import EXPLAINERS
 from roarline.config.methods import METHODS
 from roarline.config.metrics import METRICS
 from roarline.config.models import MODELS
 from roarline.stages import STAGES
 
+_TABLES: tuple[tuple[str, Mapping[str, Component]], ...] = (
+    ("method", METHODS), ("explainer", EXPLAINERS), ("dataset", DATASETS), ("model", MODELS), ("metric", METRICS),
+)  # fmt: skip
 COMPONENTS = [
-    pytest.param(component, id=f"{kind}-{name}")
-    for kind, table in (("method", METHODS), ("dataset", DATASETS), ("model", MODELS), ("metric", METRICS))
-    for name, component in table.items()
+    pytest.param(component, id=f"{kind}-{name}") for kind, table in _TABLES for name, component in table.items()
 ]
 
 

@@ -24,6 +24,7 @@ from roarline.stages import extract_attribution_maps as stage
 from roarline.stages.job import Context
 from tests.method_params import cheap_params
 from tests.stages.toy_classifier import job_for, toy_classifier, toy_dataset
+from tests.stages.toy_explainer import toy_explainer
 
 PARAMETERS = {
     "method": "gradient", "params": {}, "batched": True, "channels": "none", "split": "test", "target": "predicted",
@@ -82,6 +83,8 @@ def test_every_method_of_the_table_runs_through_the_stage(store, inputs, name):
     inputs["dataset"] = toy_dataset(
         store, count=8, split=split, boxes=np.array([[row, 1, 2, 3, 9, 8] for row in range(8)])
     )
+    if name == "explainer":
+        inputs["explainer"] = toy_explainer(store, inputs["classifier"])
     artifact = extract(store, inputs, method=name, params=params, channels=METHODS[name].channels)
     with MapsFile(artifact.file(MAPS_FILE)) as maps:
         assert maps.shape == (4, 16, 16)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from roarline.errors import MethodError
 
 EXTRAS = (
-    "seeds", "shared_seed", "logits_BK", "image_index", "mean", "std", "references", "ground_truth",
+    "seeds", "shared_seed", "logits_BK", "image_index", "mean", "std", "references", "ground_truth", "explainer",
 )  # fmt: skip
 
 
@@ -29,6 +29,7 @@ class Surroundings:
         std: Of the normalisation, 1 or C numbers.
         references: From a number n to [n, C, H, W] normalised training images, the same for the same n.
         ground_truth: From sample ids and targets [B] to [B, H, W], 1 at pixels of the target's objects, else 0.
+        explainer: A trained one's: from the classifier and images [B, C, H, W] to masks [B, K, H, W] or [B, 1, H, W].
     """
 
     shared_seed: int = 0
@@ -36,6 +37,7 @@ class Surroundings:
     std: Sequence[float] = (1.0,)
     references: Callable[[int], Tensor] | None = None
     ground_truth: Callable[[Sequence[str], Tensor], Tensor] | None = None
+    explainer: Callable[[nn.Module, Tensor], Tensor] | None = None
 
 
 def wanted_extras(function: Callable[..., Any]) -> frozenset[str]:
@@ -80,8 +82,13 @@ def extras_for(
         image_ids: One a row, equal where two rows hold the same pixels; default: the sample ids.
 
     Raises:
-        MethodError: The method needs training images or ground truth and there are none.
+        MethodError: The method needs training images, ground truth or an explainer, and there is none.
     """
+    if "explainer" in wanted and surroundings.explainer is None:
+        raise MethodError(
+            f"{name}: draws the masks of a trained explainer, and there is none here; name one of train-explainer as "
+            "the method's `explainer`"
+        )
 
     def ground_truth() -> Tensor:
         if surroundings.ground_truth is None:
@@ -102,5 +109,6 @@ def extras_for(
         "std": surroundings.std,
         "references": references,
         "ground_truth": ground_truth,
+        "explainer": surroundings.explainer,
     }
     return {key: value for key, value in offered.items() if key in wanted}

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from roarline.config.component import NoParams, Params, locate
 from roarline.config.datasets import DATASETS
+from roarline.config.explainers import EXPLAINERS
 from roarline.config.methods import METHODS
 from roarline.config.metrics import METRICS
 from roarline.config.models import MODELS
@@ -75,7 +76,18 @@ def component_errors(data: dict[str, Any]) -> list[tuple[Path_, str]]:
     attribution = data.get("attribution")
     methods = attribution.get("methods") if isinstance(attribution, dict) else None
     for index, block in enumerate(methods if isinstance(methods, list) else []):
+        if isinstance(block, dict) and block.get("explainer") is not None:
+            continue  # its name is that of an entry of train-explainer
         check("method", ("attribution", "methods", index), block, "method", METHODS, fallback="name")
+    explainers = data.get("train-explainer")
+    for index, block in enumerate(explainers if isinstance(explainers, list) else []):
+        where: Path_ = ("train-explainer", index)
+        named_by = "explainer" if isinstance(block, dict) and block.get("explainer") is not None else "name"
+        if isinstance(block, dict) and block.get(named_by) in EXPLAINERS:
+            check("explainer", where, block, named_by, EXPLAINERS)
+        elif isinstance(block, dict) and isinstance(block.get(named_by), str):
+            said = f"no explainer is named {block[named_by]!r}{suggest(block[named_by], list(EXPLAINERS))}"
+            found.append(((*where, named_by), said))
     perturbation = data.get("evaluate-perturbation")
     metrics = perturbation.get("metrics") if isinstance(perturbation, dict) else None
     for index, metric in enumerate(metrics if isinstance(metrics, list) else []):

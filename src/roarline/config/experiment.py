@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from roarline.config.component import Channels, MapFilter, Sign, Smooth
 from roarline.config.datasets import DATASETS
+from roarline.config.explainers import Explainer, explainer_problems
 from roarline.config.localization import EvaluateLocalization
 from roarline.config.methods import METHODS
 from roarline.config.perturbation import EvaluatePerturbation
@@ -19,6 +20,7 @@ from roarline.config.training import TrainCls
 
 Split = Literal["train", "validation", "test"]
 MaskReading = Literal["min_max", "none"]
+EXPLAINER = "explainer"
 Baseline = Literal["random", "sobel", "centre_gaussian", "constant", "ground_truth"]
 
 
@@ -84,6 +86,7 @@ class Method(Section):
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", description="unique in this experiment")
     method: str | None = Field(None, description="a name of `roarline list methods`, or a dotted path; default: name")
+    explainer: str | None = Field(None, description="instead of a method: the name of an entry of train-explainer")
     params: dict[str, Any] = Field(default_factory=dict, description="the method's own, see `roarline list methods`")
     batched: bool = Field(True, description="false: called with one preprocessed image [1, C, H, W] and one label")
     channels: Channels | None = Field(None, description="reduction of [B, C, H, W] maps; default: the method's")
@@ -96,13 +99,21 @@ class Method(Section):
     mask: MaskReading | None = Field(
         None,
         description="how evaluate-localization reads a map as a mask in [0, 1]: min_max scales it, none takes it as it "
-        "is; default: none for ground_truth and constant, min_max for others",
+        "is; default: none for ground_truth, constant and explainers, min_max for others",
     )
+
+    @model_validator(mode="after")
+    def _method_or_explainer(self) -> Method:
+        if self.explainer is not None and (self.method not in (None, EXPLAINER) or self.params):
+            raise ValueError("explainer stands alone: method and params are those of its entry in train-explainer")
+        if self.explainer is None and self.component == EXPLAINER:
+            raise ValueError("give explainer: the name of an entry of train-explainer")
+        return self
 
     @property
     def component(self) -> str:
         """Name or dotted path of what computes the maps."""
-        return self.method or self.name
+        return EXPLAINER if self.explainer is not None else self.method or self.name
 
     @property
     def baseline(self) -> bool:
@@ -191,6 +202,7 @@ class Experiment(BaseModel):
     data: Data
     model: Model
     train_cls: TrainCls | None = Field(None, alias="train-cls")
+    train_explainer: list[Explainer] = Field([], alias="train-explainer")
     attribution: Attribution
     evaluate_roar: EvaluateRoar | None = Field(None, alias="evaluate-roar")
     evaluate_perturbation: EvaluatePerturbation | None = Field(None, alias="evaluate-perturbation")
@@ -231,6 +243,15 @@ class Experiment(BaseModel):
         found = section_errors(self.model_dump(mode="json", by_alias=True))
         if found:
             raise ValueError("; ".join(f"{'.'.join(map(str, where))}: {what}" for where, what in found))
+        return self
+
+    @model_validator(mode="after")
+    def _explainers_fit(self) -> Experiment:
+        used = {method.name: method.explainer for method in self.attribution.methods if method.explainer is not None}
+        modes = self.evaluate_roar.modes if self.evaluate_roar else []
+        problems = explainer_problems(self.train_explainer, used, recursive="recursive_roar" in modes)
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from roarline.config.section import Section, Threads
 
 STAGE = "evaluate-localization"
 ON_GRIDS = ("grid_pointing_game", "difull")
-MASKS_AS_THEY_ARE = ("ground_truth", "constant")
+MASKS_AS_THEY_ARE = ("ground_truth", "constant", "explainer")
 """Methods whose maps are masks in [0, 1] without being scaled."""
 OF_CLASSES = ("class_specificity", "own_class_probability", "other_class_probability")
 

@@ -419,4 +419,13 @@ METHODS: dict[str, MethodComponent] = {
         "Khorram et al. 2021, arXiv 2012.15783",
         passes="4 × iterations × integration steps × (1 forward + 1 backward, and 2 to 13 forward of the line search)",
     ),
+    # Learned: an explainer of train-explainer; a method says which by `explainer: NAME`
+    "explainer": MethodComponent(
+        f"{_ATTRIBUTION}.explainer:learned_mask",
+        NoParams,
+        "The mask that a trained explainer draws, see `roarline list explainers`; named by explainer: NAME",
+        "Stalder et al. 2022, arXiv 2205.11266; Phang et al. 2020, arXiv 2010.09750",
+        passes="1 forward of the explainer, for all targets of an image together",
+        keeps_activations=False,
+    ),
 }

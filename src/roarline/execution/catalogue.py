@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 
 from roarline.config.component import Component, DatasetComponent, MethodComponent, MetricComponent
 from roarline.config.datasets import DATASETS
+from roarline.config.explainers import EXPLAINERS, ExplainerComponent
 from roarline.config.methods import METHODS
 from roarline.config.metrics import METRICS, UNBOUNDED
 from roarline.config.models import MODELS
@@ -16,6 +17,7 @@ from roarline.execution.parameters import describe_fields, describe_offered
 
 TABLES: dict[str, Mapping[str, Component]] = {
     "methods": METHODS,
+    "explainers": EXPLAINERS,
     "metrics": METRICS,
     "datasets": DATASETS,
     "models": MODELS,
@@ -56,6 +58,9 @@ def describe(name: str, component: Component) -> str:
         lines.append(f"    channels: {component.channels}, sign: {component.sign} (defaults)")
         if component.baseline:
             lines.append("    rides along in every table, for comparison")
+    if isinstance(component, ExplainerComponent):
+        drawn = "one mask for all classes" if component.one_mask else "one mask a class"
+        lines.append(f"    draws {drawn}; trained by train-explainer")
     if isinstance(component, MetricComponent):
         better = {True: "higher is better", False: "lower is better", None: "no direction"}[component.higher_is_better]
         lines.append(f"    {better}{f', in {component.unit}' if component.unit else ''}; stage {component.stage}")

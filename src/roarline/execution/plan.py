@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from roarline.artifacts.files import file_sha256
 from roarline.config.component import load_object, locate
 from roarline.config.datasets import DATASETS
 from roarline.config.experiment import Experiment, Method
 from roarline.config.load import parse_params
 from roarline.config.localization import MASKS_AS_THEY_ARE, OF_CLASSES, ON_GRIDS, EvaluateLocalization
 from roarline.config.models import MODELS
-from roarline.config.published_models import is_weights_path
+from roarline.execution.plan_explainers import add_explainer, explainer_input
 from roarline.execution.plan_maps import add_maps, method_parameters, sign, splits
 from roarline.execution.plan_perturbation import Perturbation, add_perturbation
 from roarline.execution.plan_retraining import Cell, add_cells
 from roarline.execution.plan_sanity import add_sanity
 from roarline.execution.plan_surrogates import add_surrogates
+from roarline.execution.planned import PENDING, as_json, fixed_weights, user_parameters
 from roarline.execution.planned import Plan as Plan
-from roarline.execution.planned import as_json, user_parameters
 from roarline.stages import STAGES
 from roarline.stages.job import Job
 
-PENDING = "pending"
 _FREE_ARCHITECTURES = ("torchvision:", "timm:")
 _LOCALIZATION = "evaluate-localization"
 
@@ -56,6 +53,8 @@ def build_plan(experiment: Experiment) -> Plan:
         local={**model_local, "root": experiment.data.root},
         cost=20.0,
     )
+    for entry in experiment.train_explainer:
+        add_explainer(plan, entry, dataset, classifier)
     maps = {
         (method.name, split): add_maps(plan, method, split, dataset, classifier)
         for method in experiment.methods
@@ -128,18 +127,7 @@ def _model_parameters(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     elif not model.arch.startswith(_FREE_ARCHITECTURES):
         parameters |= user_parameters(locate(model.arch, "roarline.models"))
-    local: dict[str, Any] = {}
-    if model.weights is not None and is_weights_path(model.weights):
-        path = Path(model.weights)
-        if path.is_file():
-            parameters["weights"] = f"sha256:{file_sha256(path)}"
-        else:
-            plan.pending = plan.pending or (
-                f"model.weights: {model.weights}: no such file (a weight name has no slash, e.g. IMAGENET1K_V2); "
-                "keys are provisional until it is there"
-            )
-            parameters["weights"] = PENDING
-        local["weights"] = str(path)
+    parameters["weights"], local = fixed_weights(plan, model.weights, "model.weights")
     return parameters, local
 
 
@@ -183,7 +171,7 @@ def _add_localization(plan: Plan, method: Method, dataset: Job, classifier: Job,
                 _LOCALIZATION,
                 f"{_LOCALIZATION} {method.name}, {family}",
                 {**of_method, **settings, "metrics": wanted},
-                {"dataset": dataset, "classifier": classifier},
+                {"dataset": dataset, "classifier": classifier, **explainer_input(plan, method, dataset, classifier)},
                 local=local,
                 cost=2.0,
             )

@@ -9,6 +9,7 @@ from roarline.config.component import MethodComponent, locate
 from roarline.config.experiment import Experiment, Method
 from roarline.config.load import parse_params
 from roarline.config.methods import METHODS
+from roarline.execution.plan_explainers import explainer_input
 from roarline.execution.planned import Plan, as_json, user_parameters
 from roarline.stages.job import Job
 
@@ -66,6 +67,8 @@ def add_maps(
         inputs["maps"] = add_maps(
             plan, unfiltered, split, dataset, classifier, removed_fill=removed_fill, of=of, asked_by=asked_by
         )
+    else:
+        inputs |= explainer_input(plan, method, dataset, classifier, of=of, asked_by=asked_by)
     optional: dict[str, Any] = {} if attribution.limit is None else {"limit": attribution.limit}
     if removed_fill is not None:
         optional["removed_fill"] = removed_fill

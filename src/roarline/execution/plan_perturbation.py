@@ -12,6 +12,7 @@ from roarline.config.fills import fill_name
 from roarline.config.perturbation import EvaluatePerturbation
 from roarline.config.probes import CALL_THE_METHOD
 from roarline.config.sweep import FACTORS
+from roarline.execution.plan_explainers import explainer_input
 from roarline.execution.plan_maps import method_parameters, sign
 from roarline.execution.planned import Plan, user_parameters
 from roarline.stages.job import Job
@@ -43,11 +44,12 @@ def add_perturbation(plan: Plan, dataset: Job, classifier: Job, maps: Mapping[tu
     def add(method: Method, settings: Mapping[str, Any], seed: int, what: str) -> Job:
         calls = set(settings["metrics"]) & set(CALL_THE_METHOD)
         called = {"attribution": attribution_parameters(plan.experiment, method)} if calls else {}
+        drawn_by = explainer_input(plan, method, dataset, classifier) if calls else {}
         return plan.add(
             _STAGE,
             f"{_STAGE} {method.name}{what}",
             {**settings, **called, "sign": sign(method), "seed": seed},
-            {"dataset": dataset, "classifier": classifier, "maps": maps[method.name, "test"]},
+            {"dataset": dataset, "classifier": classifier, "maps": maps[method.name, "test"], **drawn_by},
             local={"root": plan.experiment.data.root},
             cost=2.0,
         )

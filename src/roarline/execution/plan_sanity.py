@@ -7,6 +7,7 @@ from typing import Any
 
 from roarline.config.experiment import Method
 from roarline.config.sanity import DATA_RANDOMISATION, STAGE, EvaluateSanity
+from roarline.execution.plan_explainers import explainer_input
 from roarline.execution.plan_maps import add_extraction, add_maps, method_parameters, sign
 from roarline.execution.planned import Plan, as_json
 from roarline.stages.job import Job
@@ -40,6 +41,7 @@ def add_sanity(
     for method in plan.experiment.methods:
         shared = {**compared, "sign": sign(method), "seed": plan.experiment.seed}
         inputs = {"dataset": dataset, "classifier": classifier, "maps": maps[method.name]}
+        inputs |= explainer_input(plan, method, dataset, classifier)
         if with_network:
             jobs[f"sanity:{method.name}"] = plan.add(
                 STAGE,
@@ -99,6 +101,7 @@ def _add_shuffled_maps(plan: Plan, method: Method, limit: int | None, dataset: J
         inputs["maps"] = _add_shuffled_maps(plan, plain, limit, dataset, shuffled, of_plain)
     else:
         inputs["targets"] = known
+        inputs |= explainer_input(plan, method, dataset, shuffled, of="shuffled labels", asked_by=STAGE)
     optional = {} if limit is None else {"limit": limit}
     return add_extraction(plan, method, "test", inputs, optional, of="shuffled labels", asked_by=STAGE)
 

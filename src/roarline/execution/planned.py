@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from roarline.artifacts.files import file_sha256
 from roarline.artifacts.keys import artifact_key
 from roarline.config.component import UserComponent
 from roarline.config.experiment import Experiment
+from roarline.config.published_models import is_weights_path
 from roarline.stages import STAGES
 from roarline.stages.job import Job
+
+PENDING = "pending"
 
 
 @dataclass
@@ -82,3 +87,25 @@ def as_json(value: Any) -> Any:
 def user_parameters(user: UserComponent) -> dict[str, Any]:
     """What of a component of the user's own goes into a key."""
     return {"dotted_path": user.dotted_path, "source_sha256": user.source_sha256}
+
+
+def fixed_weights(plan: Plan, weights: str | None, key: str) -> tuple[str | None, dict[str, str]]:
+    """Weights as they go into a key, by name or by content, and where a file of them lies.
+
+    Args:
+        weights: A published name, a path, or None.
+        key: Of the configuration, for messages.
+
+    Returns:
+        (what the key holds, what goes into ``Job.local``).
+    """
+    if weights is None or not is_weights_path(weights):
+        return weights, {}
+    path = Path(weights)
+    if path.is_file():
+        return f"sha256:{file_sha256(path)}", {"weights": str(path)}
+    plan.pending = plan.pending or (
+        f"{key}: {weights}: no such file (a weight name has no slash, e.g. IMAGENET1K_V2); keys are provisional until "
+        "it is there"
+    )
+    return PENDING, {"weights": str(path)}

@@ -12,7 +12,8 @@ from roarline.config.datasets import DATASETS
 from roarline.config.load import load_experiment
 from roarline.errors import ArtifactError, DataError
 from roarline.execution.experiment_view import write_view
-from roarline.execution.plan import PENDING, Plan, build_plan
+from roarline.execution.plan import Plan, build_plan
+from roarline.execution.planned import PENDING
 from roarline.execution.run import RunResult, run_plan
 
 

@@ -115,7 +115,7 @@ def _weights(arch: str, weights: str | None, weights_file: Path | None) -> Mappi
         return None
     library, colon, name = arch.partition(":")
     if colon and library == "torchvision":
-        return _torchvision_weights(name, weights)
+        return torchvision_weights(name, weights)
     if colon and library == "timm":
         if weights != "pretrained":
             raise ModelError(
@@ -132,7 +132,16 @@ def _weights(arch: str, weights: str | None, weights_file: Path | None) -> Mappi
     )
 
 
-def _torchvision_weights(name: str, weights: str) -> Mapping[str, Tensor]:
+def torchvision_weights(name: str, weights: str) -> Mapping[str, Tensor]:
+    """A state dict that torchvision publishes, downloaded where it is not at hand.
+
+    Args:
+        name: Of the classifier, e.g. ``resnet50``.
+        weights: A name of its weights, e.g. ``IMAGENET1K_V2``.
+
+    Raises:
+        ModelError: There are no such weights, or they can't be downloaded.
+    """
     import torchvision.models as zoo
 
     known = zoo.get_model_weights(name)

@@ -9,6 +9,9 @@ STAGES: dict[str, StageSpec] = {
         1, "roarline.stages.prepare_data:run", "Pack or index the raw images, labels, splits and ground truth"
     ),
     "train-cls": StageSpec(1, "roarline.stages.train_cls:run", "Train (or load) the classifier"),
+    "train-explainer": StageSpec(
+        1, "roarline.stages.train_explainer:run", "Train networks that draw the classifier's masks"
+    ),
     "extract-attribution-maps": StageSpec(
         3, "roarline.stages.extract_attribution_maps:run", "Compute attribution maps and write them to HDF5"
     ),

@@ -1,4 +1,4 @@
-"""What makes an artifact a classifier that other stages load: its card and its weights."""
+"""What makes an artifact a classifier that other stages load, its card and its weights; and which images it takes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 from roarline.artifacts.classifier import WEIGHTS_FILE, ClassifierCard
 from roarline.artifacts.dataset import DatasetFile
 from roarline.artifacts.files import atomic_path
+from roarline.errors import DataError, ModelError
 from roarline.stages.splits import Normalization
 
 
@@ -58,3 +59,24 @@ def write_weights(path: Path, model: nn.Module) -> None:
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     with atomic_path(path) as partial:
         save_file(state, partial)
+
+
+def size_for(dataset: DatasetFile, card: ClassifierCard) -> tuple[int, int]:
+    """(H, W) in px of the data set's images, which are those that a classifier takes.
+
+    Raises:
+        DataError: They differ in size.
+        ModelError: The classifier takes others.
+    """
+    size = dataset.image_size
+    if size is None:
+        raise DataError(
+            f"images of {dataset.name!r} differ in size, and a batch and its maps have one size; "
+            "set data.resize_px and data.crop_px"
+        )
+    if card.input_size is not None and tuple(card.input_size) != size:
+        raise ModelError(
+            f"the classifier takes images of {card.input_size[0]}×{card.input_size[1]} px, those of {dataset.name!r} "
+            f"are {size[0]}×{size[1]} px; set data.resize_px and data.crop_px to its size"
+        )
+    return size

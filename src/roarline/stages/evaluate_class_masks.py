@@ -34,7 +34,7 @@ from roarline.stages.filter_maps import apply_filter
 from roarline.stages.ground_truth import Objects
 from roarline.stages.job import Context, Job
 from roarline.stages.mask_reading import as_masks
-from roarline.stages.surroundings import surroundings_of
+from roarline.stages.surroundings import explainer_of, surroundings_of
 
 MATRIX_FILE = "class_matrix.parquet"
 _STAGE = "evaluate-localization"
@@ -65,7 +65,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             raise DataError(f"images of {dataset.name!r} differ in size; set data.resize_px and data.crop_px")
         classes = chosen_classes(dataset, parameters["class_matrix"]["classes"])
         rows, has = images_with(dataset, classes, parameters["class_matrix"]["images"], parameters["seed"])
-        surroundings = surroundings_of(reader, card, size, device, parameters["seed"], f"{_STAGE} {method.name}")
+        purpose, network = f"{_STAGE} {method.name}", explainer_of(inputs, model, dataset, size)
+        surroundings = surroundings_of(reader, card, size, device, parameters["seed"], purpose, explainer=network)
         surroundings = _strict(surroundings, dataset, size)
         extraction = Extraction(model, card, method, {**parameters, "dtype": "float32"}, device, surroundings)
         count = pass_size(*size, device)

@@ -37,7 +37,7 @@ from roarline.seeds import derive_seed
 from roarline.stages.extract_attribution_maps import Extraction
 from roarline.stages.filter_maps import apply_filter
 from roarline.stages.job import Context, Job
-from roarline.stages.surroundings import surroundings_of
+from roarline.stages.surroundings import explainer_of, surroundings_of
 
 _STAGE = "evaluate-localization"
 _DIFULL = "difull"
@@ -76,7 +76,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         size = dataset.image_size
         if size is None:
             raise DataError(f"images of {dataset.name!r} differ in size; set data.resize_px and data.crop_px")
-        surroundings = surroundings_of(reader, card, size, device, parameters["seed"], f"{_STAGE} {method.name}")
+        purpose, network = f"{_STAGE} {method.name}", explainer_of(inputs, model, dataset, size)
+        surroundings = surroundings_of(reader, card, size, device, parameters["seed"], purpose, explainer=network)
         extraction = Extraction(model, card, method, {**parameters, "dtype": "float32"}, device, surroundings)
         grids = compose(extraction, reader, parameters)
         check_network(extraction, _pixels(reader, grids, slice(0, 1)), grids.side, parameters["metrics"])

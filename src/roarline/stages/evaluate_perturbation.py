@@ -95,7 +95,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         size = image_size(dataset, maps)
         measured, device = Measured.of(parameters, size[0] * size[1]), torch.device(context.device)
         if "attribution" in parameters:
-            measured.measures.append(noisy_maps(parameters, inputs["classifier"], reader, size, device))
+            measured.measures.append(noisy_maps(parameters, inputs, reader, size, device))
         scoring = Scoring(model, card, measured, parameters, _fill_mean(dataset, card), device)
         altered = len(measured.altered.removals)
         parts = ScoreParts(writer.parts, len(rows), rows_per_part(*size), altered, len(measured.columns))

@@ -44,7 +44,7 @@ from roarline.stages.sanity_columns import (
 )
 from roarline.stages.sanity_table import Compared, Table
 from roarline.stages.scored_rows import Rows, image_size, rows_per_part, rows_to_score
-from roarline.stages.surroundings import surroundings_of
+from roarline.stages.surroundings import explainer_of, surroundings_of
 
 STAGE = "evaluate-sanity"
 _BY_LAYER = (CASCADING, INDEPENDENT, SMOOTH, EFFICIENT)
@@ -76,7 +76,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         rows = rows_to_score(dataset, maps, parameters["limit"], parameters["seed"])
         size = image_size(dataset, maps)
         device = torch.device(context.device)
-        around = surroundings_of(reader, card, size, device, parameters["seed"], f"{EXTRACTION} {method.name}")
+        purpose, network = f"{EXTRACTION} {method.name}", explainer_of(inputs, model, dataset, size)
+        around = surroundings_of(reader, card, size, device, parameters["seed"], purpose, explainer=network)
         plain = Extraction(model, card, method, {**parameters, "dtype": "float32"}, device, around)
         shape = normalise(reader.read(rows.images[:1]), card.mean, card.std).shape[1:]
         sanity = Sanity(plain, parameters, layers_by_use(model, shape, parameters["depth"]))

@@ -28,18 +28,19 @@ from roarline.attribution.memory import PassLimit
 from roarline.attribution.surroundings import Surroundings
 from roarline.config.component import MapFilter, Smooth
 from roarline.data.loading import ImageReader, normalise
-from roarline.errors import DataError, MethodError, ModelError
+from roarline.errors import DataError, MethodError
 from roarline.imaging.reduction import reduce_channels
 from roarline.models.load import check_classes, load_classifier
 from roarline.models.passes import pass_size
 from roarline.seeds import derive_seed
+from roarline.stages.classifier_files import size_for
 from roarline.stages.draws import draw_rows
 from roarline.stages.filter_maps import filter_artifact
 from roarline.stages.fine_tuning import fill_colour
 from roarline.stages.job import Context, Job, Progress
 from roarline.stages.retrained_images import RetrainedImages
 from roarline.stages.scored_rows import rows_to_score
-from roarline.stages.surroundings import surroundings_of
+from roarline.stages.surroundings import explainer_of, surroundings_of
 
 STAGE = "extract-attribution-maps"
 _PART_PX, _PART_ROWS = 2**22, (64, 4096)
@@ -70,7 +71,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
 
     Raises:
         MethodError: The method fails or returns something unusable.
-        ModelError: The classifier is for other classes or another image size.
+        ModelError: The classifier is for other classes or another image size, or the explainer for another classifier.
         DataError: The targets don't fit the labels, or an image can't be read.
     """
     inputs, parameters = context.inputs(job), job.parameters
@@ -83,6 +84,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         "classifier_digest": inputs["classifier"].digest,
         "dataset_digest": inputs["dataset"].digest,
         **{name: parameters[name] for name in ("smooth", "filter", "limit") if name in parameters},
+        **({"explainer_digest": inputs["explainer"].digest} if "explainer" in inputs else {}),
     }
     if "maps" in inputs:
         filter_artifact(inputs["maps"], MapFilter(**parameters["filter"]), parameters["dtype"], writer, attributes)
@@ -93,7 +95,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     method = find_method(name, parameters["params"], batched=batched, smooth=smooth)
     with ExitStack() as files, DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset:
         check_classes(card, dataset.class_names, dataset.name)
-        size = _image_size(dataset, card)
+        size = size_for(dataset, card)
         if "targets" in inputs:
             rows = _rows_of_maps(dataset, inputs["targets"], parameters)
         else:
@@ -103,7 +105,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         with ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader:
             purpose = f"{STAGE} {method.name}"
             seen_as = _seen_as(inputs["classifier"], parameters, card, dataset, files)
-            surroundings = surroundings_of(reader, card, size, device, parameters["seed"], purpose, seen_as)
+            network = explainer_of(inputs, model, dataset, size)
+            surroundings = surroundings_of(reader, card, size, device, parameters["seed"], purpose, seen_as, network)
             extraction = Extraction(model, card, method, parameters, device, surroundings, seen_as)
             parts = extract(extraction, reader, rows, size, writer.parts, context.progress)
     join_parts(writer.out / MAPS_FILE, parts, {**attributes, "input_size": np.array(size)})
@@ -302,21 +305,6 @@ def _seen_as(
     removed = files.enter_context(RemovedFile(classifier.file(REMOVED_FILE)))
     colour = fill_colour(dataset, card.mean)
     return RetrainedImages(removed, parameters["removed_fill"], card.mean, card.std, colour, parameters["seed"])
-
-
-def _image_size(dataset: DatasetFile, card: ClassifierCard) -> tuple[int, int]:
-    size = dataset.image_size
-    if size is None:
-        raise DataError(
-            f"images of {dataset.name!r} differ in size, and maps are kept in one array; "
-            "set data.resize_px and data.crop_px"
-        )
-    if card.input_size is not None and tuple(card.input_size) != size:
-        raise ModelError(
-            f"the classifier takes images of {card.input_size[0]}×{card.input_size[1]} px, those of {dataset.name!r} "
-            f"are {size[0]}×{size[1]} px; set data.resize_px and data.crop_px to its size"
-        )
-    return size
 
 
 def _check_float16(rows: MapRows, method: str) -> None:

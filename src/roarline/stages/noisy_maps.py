@@ -30,7 +30,7 @@ from roarline.stages.extract_attribution_maps import STAGE as EXTRACTION
 from roarline.stages.extract_attribution_maps import Extraction
 from roarline.stages.filter_maps import apply_filter
 from roarline.stages.measured_rows import MeasuredRows
-from roarline.stages.surroundings import surroundings_of
+from roarline.stages.surroundings import explainer_of, surroundings_of
 
 _BLOCK = 4  # copies from one generator
 _REDUCTIONS = {"max_sensitivity": largest_change, "avg_sensitivity": mean_change}
@@ -111,7 +111,7 @@ class NoisyMaps:
 
 def noisy_maps(
     parameters: Mapping[str, Any],
-    classifier: Artifact,
+    inputs: Mapping[str, Artifact],
     reader: ImageReader,
     size: tuple[int, int],
     device: torch.device,
@@ -120,17 +120,19 @@ def noisy_maps(
 
     Args:
         parameters: Of the job, with ``attribution``: what went into the maps' key.
+        inputs: Role to artifact: ``classifier``, and ``explainer`` where the method is one.
         size: (H, W) of the images.
 
     Raises:
         UserInputError: There is no such method.
     """
     entry = parameters["attribution"]
-    model, card = load_classifier(classifier)  # its memory format is the extraction's
+    model, card = load_classifier(inputs["classifier"])  # its memory format is the extraction's
     name = entry.get("dotted_path", entry["method"])
     smooth = Smooth(**entry["smooth"]) if "smooth" in entry else None
     method = find_method(name, entry["params"], batched=entry["batched"], smooth=smooth)
-    surroundings = surroundings_of(reader, card, size, device, entry["seed"], f"{EXTRACTION} {method.name}")
+    purpose, network = f"{EXTRACTION} {method.name}", explainer_of(inputs, model, reader.dataset, size)
+    surroundings = surroundings_of(reader, card, size, device, entry["seed"], purpose, explainer=network)
     extraction = Extraction(model, card, method, entry, device, surroundings)
     radius, deviations = parameters["map_sensitivity"]["radius"], np.broadcast_to(card.std, 3)
     return NoisyMaps(extraction, parameters, [radius / deviation for deviation in deviations])

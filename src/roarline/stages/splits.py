@@ -109,9 +109,7 @@ class SplitImages:
 
         Source: data randomisation, Adebayo et al. 2018, arXiv 1810.03292, section 4.
         """
-        generator = torch.Generator().manual_seed(derive_seed(seed, "train-cls", "shuffled labels"))
-        order = torch.randperm(len(self), generator=generator).to(self.labels.device)
-        return replace(self, labels=self.labels[order])
+        return replace(self, labels=self.labels[shuffled_order(len(self), seed).to(self.labels.device)])
 
     def altered(self, alter: Alter | None = None) -> Split:
         """The split for the training loop, each image altered once where all fit, else batch by batch."""
@@ -135,19 +133,35 @@ class SplitImages:
         return StreamedSplit(self.read, self.labels, prepare, self.image_size)
 
 
+def shuffled_order(count: int, seed: int) -> Tensor:
+    """In which order a training split's labels stand where they are shuffled, int64 [count]; the same for all stages.
+
+    Args:
+        seed: The experiment's.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(seed, "train-cls", "shuffled labels"))
+    return torch.randperm(count, generator=generator)
+
+
 def split_images(
-    dataset: DatasetFile, reader: ImageReader, split: str, normalization: Normalization, device: str
+    dataset: DatasetFile,
+    reader: ImageReader,
+    split: str,
+    normalization: Normalization,
+    device: str,
+    rows: np.ndarray | None = None,
 ) -> SplitImages:
     """Take one split's images to the device if they fit.
 
     Args:
         reader: Stays open as long as the result is used, where they don't fit.
         split: One that has images.
+        rows: Only these rows of the data set, int64, all of the split; None: the whole split.
 
     Raises:
         DataError: Images differ in size, or a file is unreadable.
     """
-    rows = dataset.rows(split)
+    rows = dataset.rows(split) if rows is None else rows
     size = dataset.image_size
     if size is None:
         raise DataError(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from roarline.artifacts.classifier import ClassifierCard
 from roarline.artifacts.dataset import VOID, DatasetFile
+from roarline.artifacts.store import Artifact
 from roarline.attribution.surroundings import Surroundings
 from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError
 from roarline.imaging.ground_truth import box_masks, segmentation_masks
+from roarline.models.load_explainer import load_explainer
 from roarline.seeds import derive_seed
 from roarline.stages.retrained_images import RetrainedImages
 
@@ -27,6 +29,7 @@ def surroundings_of(
     seed: int,
     purpose: str,
     seen_as: RetrainedImages | None = None,
+    explainer: nn.Module | None = None,
 ) -> Surroundings:
     """What methods may ask of one data set and classifier.
 
@@ -35,14 +38,50 @@ def surroundings_of(
         seed: The experiment's.
         purpose: What the draws are for: the stage and the method.
         seen_as: What becomes of images before this network sees them; of references too.
+        explainer: A trained one, on the CPU; see ``explainer_of``.
     """
+    masks = _masks_of(explainer.to(device).to(memory_format=torch.channels_last)) if explainer is not None else None  # type: ignore[call-overload]
     return Surroundings(
         shared_seed=derive_seed(seed, purpose, "shared"),
         mean=card.mean,
         std=card.std,
         references=_references(reader, card, device, derive_seed(seed, purpose, "references"), seen_as),
         ground_truth=_ground_truth(reader.dataset, size),
+        explainer=masks,
     )
+
+
+def explainer_of(
+    inputs: Mapping[str, Artifact], classifier: nn.Module, dataset: DatasetFile, size: tuple[int, int]
+) -> nn.Module | None:
+    """The explainer that a job reads as ``explainer``; None where it reads none.
+
+    Args:
+        inputs: Role to artifact, ``classifier`` among them.
+        classifier: Of that artifact, on the CPU.
+        size: (H, W) of the images in px.
+
+    Raises:
+        ModelError: It was trained for another classifier, class count or input size.
+    """
+    if "explainer" not in inputs:
+        return None
+    network, _ = load_explainer(
+        inputs["explainer"],
+        classifier,
+        classifier_artifact=inputs["classifier"],
+        class_names=dataset.class_names,
+        input_size=size,
+    )
+    return network
+
+
+def _masks_of(network: nn.Module) -> Callable[[nn.Module, Tensor], Tensor]:
+    def masks(model: nn.Module, images_BCHW: Tensor) -> Tensor:
+        drawn: Tensor = network.masks(model, images_BCHW)  # type: ignore[operator]
+        return drawn
+
+    return masks
 
 
 def _references(

@@ -1,0 +1,109 @@
+"""The table of learned explainers, and the section train-explainer. Imports no torch.
+
+To add an explainer: a network builder in ``roarline/models/``, an objective in ``roarline/training/``, a parameter
+type and one line in ``EXPLAINERS``; ``models/explainers.py`` and ``training/explainer_objectives.py`` say what each of
+the two is called with and gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from roarline.config.component import Component, load_object
+from roarline.config.explainer_params import NnExplainerParams, RealTimeSaliencyParams, SelfExplainerParams
+from roarline.config.section import Section, Threads
+from roarline.config.training import Training
+from roarline.config.wording import suggest
+
+
+@dataclass(frozen=True)
+class ExplainerComponent(Component):
+    """A network that learns to draw masks. ``implementation`` builds it.
+
+    Args:
+        params: With two parts: ``network``, the builder's keyword arguments, and ``losses``, the objective's.
+        objective: ``package.module:function``: what its training minimises.
+        one_mask: Its mask is the same for every class.
+    """
+
+    objective: str = ""
+    one_mask: bool = False
+
+    def load_objective(self) -> Any:
+        """Import what makes the objective."""
+        return load_object(self.objective)
+
+
+_NETWORK = "roarline.models.explainers:class_map_explainer"
+_OBJECTIVES = "roarline.training.explainer_objectives"
+
+EXPLAINERS: dict[str, ExplainerComponent] = {
+    "nn_explainer": ExplainerComponent(
+        _NETWORK,
+        NnExplainerParams,
+        "One mask a class, with which a frozen classifier finds the labels, and without which it is undecided",
+        "Stalder et al. 2022, arXiv 2205.11266",
+        objective=f"{_OBJECTIVES}:nn_explainer",
+    ),
+    "self_explainer": ExplainerComponent(
+        _NETWORK,
+        SelfExplainerParams,
+        "A segmentation network that classifies by its maps, and again what its own mask leaves",
+        "NN-Explainer, interpretable FCNN",
+        objective=f"{_OBJECTIVES}:self_explainer",
+    ),
+    "real_time_saliency": ExplainerComponent(
+        _NETWORK,
+        RealTimeSaliencyParams,
+        "Masks that keep the labels' probability inside and destroy it outside, before blur or noise",
+        "Dabkowski and Gal 2017, arXiv 1705.07857, as in NN-Explainer",
+        objective=f"{_OBJECTIVES}:real_time_saliency",
+    ),
+}
+
+
+class Explainer(Section):
+    """One explainer of the experiment, trained for its classifier."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", description="unique in this experiment")
+    explainer: str | None = Field(None, description="a name of `roarline list explainers`; default: name")
+    params: dict[str, Any] = Field(default_factory=dict, description="its own, see `roarline list explainers`")
+    training: Training = Field(Training(), description="as train-cls has it, but for the loss")
+    images_per_class: int | None = Field(
+        None, ge=1, description="training images of each class, drawn from the seed; null: all"
+    )
+    threads: Threads = 2
+
+    @property
+    def component(self) -> str:
+        """Which line of the table."""
+        return self.explainer or self.name
+
+
+def explainer_problems(entries: Sequence[Explainer], used: Mapping[str, str], *, recursive: bool) -> list[str]:
+    """What doesn't fit between the entries of train-explainer and the methods that use them.
+
+    Args:
+        entries: Of train-explainer.
+        used: Name of a method to the explainer that it names.
+        recursive: True where evaluate-roar has the mode recursive_roar.
+    """
+    names = [entry.name for entry in entries]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    problems = [f"train-explainer: two entries share the name {name!r}" for name in twice]
+    for method, name in used.items():
+        if name not in names:
+            known = suggest(name, names) if names else "; there is no train-explainer section"
+            problems.append(
+                f"attribution.methods: {method!r} names explainer {name!r}, which is not trained here{known}"
+            )
+    if recursive and used:
+        problems.append(
+            "evaluate-roar.modes: recursive_roar asks each retrained network for maps, and explainers are trained on "
+            f"images without gaps; leave out the mode, or the methods {', '.join(used)}"
+        )
+    return problems

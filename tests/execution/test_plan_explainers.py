@@ -1,0 +1,135 @@
+"""Jobs of train-explainer: who reads them, and what is in their keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from roarline.config.load import load_experiment
+from roarline.errors import ConfigError
+from roarline.execution.plan import build_plan
+from roarline.execution.planned import PENDING, Plan
+
+TEXT = """\
+name: learned
+data: {dataset: shapes, params: {size_px: 20, train: 20, test: 4}}
+model: {arch: small_cnn}
+train-cls: {epochs: 1, loss: binary_cross_entropy}
+train-explainer:
+  - name: masks
+    explainer: nn_explainer
+    params: {network: {backbone: light, width: 4}}
+    training: {epochs: 1}
+attribution:
+  target: every-label
+  baselines: []
+  methods:
+    - {name: gradient}
+    - {name: learned, explainer: masks}
+"""
+DEEPLAB = "train-explainer.0.params={network: {weights: %s}}"
+
+
+def plan(tmp_path: Path, *overrides: str, more: str = "") -> Plan:
+    path = tmp_path / "learned.yaml"
+    path.write_text(TEXT + more)
+    return build_plan(load_experiment(path, overrides))
+
+
+def key(given: Plan) -> str:
+    (job,) = given.of("train-explainer")
+    return job.key
+
+
+def test_the_method_reads_the_explainer_and_the_others_dont(tmp_path: Path) -> None:
+    given = plan(tmp_path, more="evaluate-localization: {}\nevaluate-roar: {fractions: [0.5], repeats: 1}\n")
+    (explainer,) = given.of("train-explainer")
+    assert explainer.inputs.keys() == {"dataset", "classifier"}
+    for job in given.of("extract-attribution-maps"):
+        assert ("explainer" in job.inputs) == (job.parameters["method"] == "explainer")
+    splits = {job.parameters["split"] for job in given.of("extract-attribution-maps") if "explainer" in job.inputs}
+    assert splits == {"train", "validation", "test"}
+    (scores,) = (job for job in given.of("evaluate-localization") if job.label.endswith(" learned"))
+    assert scores.parameters["mask"] == "none"  # its maps are masks
+
+
+def test_whoever_calls_the_method_anew_reads_the_explainer_as_well(tmp_path: Path) -> None:
+    given = plan(
+        tmp_path,
+        more="evaluate-localization: {metrics: [grid_pointing_game, class_specificity]}\n"
+        "evaluate-sanity: {metrics: [cascading_randomisation, data_randomisation]}\n"
+        "evaluate-perturbation: {metrics: [max_sensitivity]}\n",
+    )
+    learned = [job for job in given.jobs if job.stage.startswith("evaluate-") and " learned" in job.label]
+    assert len(learned) == 5
+    assert [job.label for job in learned if "explainer" not in job.inputs] == [
+        "evaluate-sanity learned, shuffled labels"
+    ]
+    of_shuffled = [job for job in given.jobs if job.label == "train-explainer masks, shuffled labels"]
+    assert len(of_shuffled) == 1  # shuffled labels have a network of their own, and that network an explainer
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train-explainer.0.params.network.width=8",
+        "train-explainer.0.params.losses={entropy: 2.0}",
+        "train-explainer.0.training.epochs=2",
+        "train-explainer.0.training.batch_size=7",
+        "train-explainer.0.images_per_class=3",
+        "train-explainer.0.threads=1",
+        "train-explainer.0.explainer=self_explainer",
+        "train-cls.epochs=2",
+        "seed=1",
+    ],
+)
+def test_all_that_changes_the_result_changes_the_key(tmp_path: Path, override: str) -> None:
+    assert key(plan(tmp_path, override)) != key(plan(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "override", ["train-explainer.0.params.losses={entropy: 1.0}", "runtime.device=cpu", "train-explainer.0.name=other"]
+)
+def test_what_changes_nothing_is_in_no_key(tmp_path: Path, override: str) -> None:
+    names = ["attribution.methods.learned.explainer=other"] if "name=other" in override else []
+    assert key(plan(tmp_path, override, *names)) == key(plan(tmp_path))
+
+
+def test_weights_to_start_from_are_in_the_key_by_content(tmp_path: Path) -> None:
+    missing = plan(tmp_path, DEEPLAB % (tmp_path / "a.pth"))
+    assert missing.of("train-explainer")[0].parameters["params"]["network"]["weights"] == PENDING
+    assert "train-explainer.masks.params.network.weights" in (missing.pending or "")
+    for name in ("a.pth", "b.pth"):
+        (tmp_path / name).write_bytes(b"the same")
+    first, second = (plan(tmp_path, DEEPLAB % (tmp_path / name)) for name in ("a.pth", "b.pth"))
+    assert key(first) == key(second) != key(plan(tmp_path, DEEPLAB % "IMAGENET1K_V1"))
+    assert first.of("train-explainer")[0].local["weights"] == str(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train-explainer.0.explainer=nn_explaner", "no explainer is named 'nn_explaner'; did you mean 'nn_explainer'"),
+        ("train-explainer.0.params.losses={entropie: 1}", "unknown key; did you mean 'entropy'"),
+        ("train-explainer.0.params.losses={smallest_area: 0.5}", "smallest_area is 0.5, more than largest_area 0.3"),
+        ("train-explainer.0.params.network.weights=IMAGENET1K_V1", "backbone light starts at random"),
+        ("attribution.methods.learned.explainer=maks", "'learned' names explainer 'maks'"),
+        ("attribution.methods.learned.params={steps: 3}", "explainer stands alone"),
+        ("attribution.methods.learned.explainer=null", "no method is named 'learned'"),
+        ("attribution.methods.learned={name: explainer}", "give explainer: the name of an entry of train-explainer"),
+        ("evaluate-roar={modes: [recursive_roar]}", "explainers are trained on images without gaps"),
+    ],
+)
+def test_refuses(tmp_path: Path, override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(tmp_path, override)
+    assert said in str(caught.value)
+
+
+def test_two_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "learned.yaml"
+    entry = TEXT[TEXT.index("  - name: masks") : TEXT.index("attribution:")]
+    path.write_text(TEXT.replace(entry, entry + entry))
+    with pytest.raises(ConfigError, match="two entries share the name 'masks'"):
+        load_experiment(path, [])
