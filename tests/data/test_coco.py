@@ -159,6 +159,28 @@ def test_a_validation_file_of_its_own_and_no_training_images(tmp_path: Path) -> 
     assert sorted(set(raw.splits)) == ["test", "validation"]
 
 
+def test_a_validation_split_is_drawn_from_the_seed_where_no_file_says_it(tmp_path: Path) -> None:
+    files = layout()
+    name = "annotations/instances_train2017.json"
+    content = json.loads(files[name])
+    image, objects = content["images"][1], [one for one in content["annotations"] if one["image_id"] == 101]
+    for number in range(200, 205):  # five more with an apple on a plate
+        content["images"].append({**image, "id": number, "file_name": f"{number:012d}.jpg"})
+        content["annotations"] += [{**one, "id": 10 * number + one["id"], "image_id": number} for one in objects]
+        files[f"train2017/{number:012d}.jpg"] = encoded(number, (WIDTH, HEIGHT), "JPEG")
+    files[name] = json.dumps(content).encode()
+    root = write_folder(tmp_path / "coco", files)
+    drawn = []
+    for seed in (0, 0, 1):
+        words = {"validation_fraction": 0.5, "resize_px": 16, "crop_px": 16, "seed": seed}
+        with DatasetFile(prepare(tmp_path / f"{len(drawn)}", "coco", root, **words)) as dataset:
+            drawn.append({dataset.sample_ids[row] for row in dataset.rows("validation")})
+            assert not drawn[-1] & {dataset.sample_ids[row] for row in dataset.rows("train")}
+            assert len(dataset.rows("test")) == 2
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert all(2 <= len(ids) <= 4 for ids in drawn)
+
+
 def test_agrees_with_torchvision(tmp_path: Path) -> None:
     from torchvision.datasets import CocoDetection
 

@@ -285,3 +285,23 @@ def test_a_class_without_images_left_to_train_on_is_named(tmp_path: Path) -> Non
     root = write_folder(tmp_path / "raw", tree(count=3))
     with pytest.raises(DataError, match="validation_per_class 3 leaves no training image of 2 classes: cat, dog"):
         prepare(tmp_path, "image_folder", root, validation_per_class=3)
+
+
+def test_held_out_images_may_be_annotated_ones_alone(tmp_path: Path) -> None:
+    # As saliency_investigation: so many of the annotated images of each class, fewer where there are fewer.
+    files = tree(("train", "test"), ("cat", "dog", "emu"), 6)
+    names = [name for name in files if name.startswith("train/")]
+    annotated = [name for name in names if not name.startswith("train/emu")]
+    annotated = [name for name in annotated if name.startswith("train/cat")][:4] + annotated[-1:]
+    table = "file,x0,y0,x1,y1\n" + "".join(f"{name},0,0,1,1\n" for name in annotated)
+    root = write_folder(tmp_path / "raw", files | {"boxes.csv": table.encode()})
+    words = {"params": {"boxes": "boxes.csv"}, "validation_per_class": 3}
+    with DatasetFile(prepare(tmp_path / "a", "image_folder", root, **words, validation_annotated=True)) as dataset:
+        held = _ids(dataset, "validation")
+        assert len(held) == 4  # 3 cats, 1 dog, no emu
+        assert set(held) <= set(annotated)
+        assert len(dataset.rows("train")) == 14
+    with DatasetFile(prepare(tmp_path / "b", "image_folder", root, **words)) as dataset:
+        assert len(dataset.rows("validation")) == 9
+    with pytest.raises(DataError, match="no training image has a box"):
+        prepare(tmp_path / "c", "image_folder", root, validation_per_class=3, validation_annotated=True)

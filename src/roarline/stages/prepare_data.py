@@ -99,15 +99,15 @@ def choose(raw: RawDataset, parameters: dict[str, Any]) -> tuple[np.ndarray, np.
         raise DataError(f"data set {raw.name!r}: a validation split, but no image in the training split")
     held_out = parameters.get("validation_per_class")
     if len(train) and not len(validation) and (fraction > 0 or held_out is not None):
-        ids, groups = [raw.sample_ids[row] for row in train.tolist()], strata(raw.labels[train])
         seed_of_draw = derive_seed(seed, "prepare-data", "validation")
         if held_out is not None:
-            _refuse_all_held_out(raw, groups, held_out)
-            drawn = draw_per_group(ids, groups, held_out, seed_of_draw)
+            annotated = parameters.get("validation_annotated", False)
+            validation = _held_out(raw, train, held_out, seed_of_draw, annotated=annotated)
         else:
+            ids, groups = [raw.sample_ids[row] for row in train.tolist()], strata(raw.labels[train])
             names = None if raw.multi_label else raw.class_names
-            drawn = draw_share(ids, groups, fraction, seed_of_draw, group_names=names)
-        split[train[drawn]] = SPLITS.index("validation")
+            validation = train[draw_share(ids, groups, fraction, seed_of_draw, group_names=names)]
+        split[validation] = SPLITS.index("validation")
     used = np.zeros(len(raw), dtype=bool)
     for code, name in enumerate(SPLITS):
         rows = np.flatnonzero(split == code)
@@ -121,15 +121,28 @@ def choose(raw: RawDataset, parameters: dict[str, Any]) -> tuple[np.ndarray, np.
     return rows, split[rows]
 
 
-def _refuse_all_held_out(raw: RawDataset, groups: np.ndarray, count: int) -> None:
-    classes, sizes = np.unique(groups, return_counts=True)
-    small = [int(label) for label, size in zip(classes, sizes, strict=True) if size <= count]
-    if small:
-        names = [raw.class_names[label] if label < len(raw.class_names) else "no label" for label in small]
+def _held_out(raw: RawDataset, train: np.ndarray, count: int, seed: int, *, annotated: bool) -> np.ndarray:
+    """Rows of ``raw``: so many training images of each class, or of those of them that have a box.
+
+    Source of ``annotated``: saliency_investigation ``preproc.py``, which holds out 50 annotated images a class.
+    """
+    ids, groups = [raw.sample_ids[row] for row in train.tolist()], strata(raw.labels[train])
+    may = np.isin(train, raw.boxes[:, 0]) if annotated and raw.boxes is not None else np.full(len(train), not annotated)
+    if not may.any():
         raise DataError(
-            f"data set {raw.name!r}: data.validation_per_class {count} leaves no training image of {len(small)} "
+            f"data set {raw.name!r}: data.validation_annotated: no training image has a box; set data.params.boxes to "
+            "annotations that speak of training images, too, or leave it out"
+        )
+    drawn = may.copy()
+    drawn[may] = draw_per_group([name for name, one in zip(ids, may, strict=True) if one], groups[may], count, seed)
+    emptied = np.setdiff1d(groups, groups[~drawn])
+    if len(emptied):
+        names = [raw.class_names[label] if label < len(raw.class_names) else "no label" for label in emptied.tolist()]
+        raise DataError(
+            f"data set {raw.name!r}: data.validation_per_class {count} leaves no training image of {len(emptied)} "
             f"classes: {', '.join(names[:10])}"
         )
+    return train[drawn]
 
 
 def _file_sizes(raw: RawDataset, rows: np.ndarray) -> list[int]:
