@@ -30,6 +30,8 @@ from roarline.attribution.surroundings import Surroundings, extras_for, wanted_e
 from roarline.config.component import Smooth, load_object, locate
 from roarline.config.methods import METHODS
 from roarline.errors import MethodError, RoarlineError
+from roarline.models.folding import fold_batch_norms
+from roarline.models.layers import layer_names
 from roarline.models.passes import pass_size
 from roarline.seeds import derive_seed
 
@@ -46,6 +48,7 @@ class MethodCall:
         builtin: True for a line of the table: its signature may name ``surroundings.EXTRAS``.
         one_pass: Its one forward pass is of the unchanged images: it takes -1 as a target, and logits come with it.
         keeps_activations: Its passes are recorded for a backward pass to the input.
+        needs_layer: Its parameter ``layer`` names a layer, or several.
     """
 
     name: str
@@ -55,6 +58,7 @@ class MethodCall:
     builtin: bool = False
     one_pass: bool = False
     keeps_activations: bool = True
+    needs_layer: bool = False
     smooth: Smooth | None = None
 
     @cached_property
@@ -87,10 +91,30 @@ def find_method(
         component = METHODS[method]
         return MethodCall(
             method, component.load(), params, builtin=True, one_pass=component.one_pass and smooth is None,
-            keeps_activations=component.keeps_activations, smooth=smooth,
+            keeps_activations=component.keeps_activations, needs_layer=component.needs_layer, smooth=smooth,
         )  # fmt: skip
     path = method if ":" in method else locate(method, "roarline.methods").dotted_path
     return MethodCall(method, load_object(path), params, batched=batched, smooth=smooth)
+
+
+def network_for(method: MethodCall, model: nn.Module, image_shape: Sequence[int]) -> nn.Module:
+    """The network as the method may see it: with batch normalisation folded, from a method's layer on as it is.
+
+    Args:
+        image_shape: (C, H, W) of its inputs.
+
+    Returns:
+        A copy, or the model itself where nothing is folded; methods of users get the model itself.
+
+    Raises:
+        ModelError: There is no such layer.
+    """
+    if not method.builtin:
+        return model
+    layer = method.params.get("layer", "auto")
+    return fold_batch_norms(
+        model, image_shape, before=layer_names(model, layer, image_shape) if method.needs_layer else ()
+    )
 
 
 def attribute(

@@ -53,5 +53,9 @@ def pass_size(height: int, width: int, device: torch.device, *, keeps_activation
 
 def memory_format(arch: str) -> torch.memory_format:
     """Channels-last, where convolutions are fastest; contiguous for a user's own network, which may count on it."""
-    known = arch in MODELS or arch.startswith(("torchvision:", "timm:"))
-    return torch.channels_last if known else torch.contiguous_format
+    return torch.channels_last if is_published(arch) else torch.contiguous_format
+
+
+def is_published(arch: str) -> bool:
+    """Ours, torchvision's or timm's; not a user's own, of which nothing is known."""
+    return arch in MODELS or arch.startswith(("torchvision:", "timm:"))
