@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -68,9 +68,9 @@ class Meter:
             return
         values = torch.stack([term for _, _, terms in self._waiting for term in terms]).tolist()
         width = len(self._names)
+        self._check(values)
         for column, name in enumerate(self._names):
             losses = values[column::width]
-            self._check(name, losses)
             self._losses[name] += math.fsum(
                 loss * images for loss, (_, images, _) in zip(losses, self._waiting, strict=True)
             )
@@ -81,12 +81,14 @@ class Meter:
         self.images += sum(images for _, images, _ in self._waiting)
         self._waiting.clear()
 
-    def _check(self, name: str, losses: list[float]) -> None:
-        for loss, (step, _, _) in zip(losses, self._waiting, strict=True):
-            if not math.isfinite(loss):
+    def _check(self, values: Sequence[float]) -> None:
+        for place, value in enumerate(values):
+            if not math.isfinite(value):
+                waited, column = divmod(place, len(self._names))
+                step, name = self._waiting[waited][0], self._names[column]
                 what = "loss" if name == TOTAL else f"loss term {name}"
                 raise JobError(
-                    f"the training diverged: {what} {loss} in epoch {self.epoch}, step {step + 1}; lower optimizer.lr "
+                    f"the training diverged: {what} {value} in epoch {self.epoch}, step {step + 1}; lower optimizer.lr "
                     f"(now {self.lr:g}), or use precision: float32"
                 )
 
