@@ -59,4 +59,6 @@ def test_what_is_not_set_is_in_no_key() -> None:
     assert parameters()["params"] == {}
     changed = parameters(params={"boxes": "boxes.csv"}, validation_per_class=2, limit={"per_class": True})
     assert (changed["params"], changed["validation_per_class"]) == ({"boxes": "boxes.csv"}, 2)
+    assert "validation_annotated" not in changed
+    assert parameters(validation_per_class=2, validation_annotated=True)["validation_annotated"]
     assert changed["limit_per_class"] is True

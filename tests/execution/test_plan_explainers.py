@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from roarline.config.load import load_experiment
-from roarline.errors import ConfigError
+from roarline.errors import ConfigError, UserInputError
 from roarline.execution.plan import build_plan
 from roarline.execution.planned import PENDING, Plan
 
@@ -67,7 +67,8 @@ def test_whoever_calls_the_method_anew_reads_the_explainer_as_well(tmp_path: Pat
         "evaluate-sanity learned, shuffled labels"
     ]
     of_shuffled = [job for job in given.jobs if job.label == "train-explainer masks, shuffled labels"]
-    assert len(of_shuffled) == 1  # shuffled labels have a network of their own, and that network an explainer
+    # shuffled labels have a network of their own, and that network an explainer, which learns from the same labels
+    assert [job.parameters["shuffle_labels"] for job in of_shuffled] == [True]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,21 @@ def test_all_that_changes_the_result_changes_the_key(tmp_path: Path, override: s
 def test_what_changes_nothing_is_in_no_key(tmp_path: Path, override: str) -> None:
     names = ["attribution.methods.learned.explainer=other"] if "name=other" in override else []
     assert key(plan(tmp_path, override, *names)) == key(plan(tmp_path))
+
+
+def test_an_infiller_of_ones_own_is_in_the_key_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    masker = ["train-explainer.0={name: masks, explainer: fix_masker, params: {losses: {infill: {infiller: %s}}}}"]
+    seen = set()
+    for text in ("def fill(images, kept): return images", "def fill(images, kept): return 0 * images"):
+        (tmp_path / "own_infiller.py").write_text(text)
+        given = plan(tmp_path, masker[0] % "own_infiller.fill")
+        assert given.of("train-explainer")[0].parameters["infiller"]["dotted_path"] == "own_infiller.fill"
+        seen.add(key(given))
+    assert len(seen) == 2
+    assert "infiller" not in plan(tmp_path, masker[0] % "blur").of("train-explainer")[0].parameters
+    with pytest.raises(UserInputError, match="own_infilller"):
+        plan(tmp_path, masker[0] % "own_infilller.fill")
 
 
 def test_weights_to_start_from_are_in_the_key_by_content(tmp_path: Path) -> None:

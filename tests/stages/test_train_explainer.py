@@ -99,7 +99,24 @@ def test_the_artifact_tells_all_that_is_needed_to_use_it(store, inputs):
         assert float(row["train_loss"]) == pytest.approx(sum(float(row[f"train_{name}"]) for name in terms))
 
 
-@pytest.mark.parametrize("name", EXPLAINERS)
+@pytest.mark.parametrize("name", [name for name, explainer in EXPLAINERS.items() if explainer.one_mask])
+def test_every_masker_of_the_table_trains_and_draws_maps(store, name):
+    inputs = {"dataset": toy_dataset(store, count=20, split=SPLIT), "classifier": toy_classifier(store)}
+    params = EXPLAINERS[name].params().model_dump(mode="json")
+    artifact = make(store, inputs, **{**parameters(epochs=1), "explainer": name, "params": params})
+    assert ExplainerCard.read(artifact.file(EXPLAINER_FILE)).one_mask
+    seen = []
+    for target in ("label", "predicted"):
+        with MapsFile(maps_of(store, inputs, artifact, target=target).file(MAPS_FILE)) as maps:
+            seen.append((maps.targets, maps.maps(range(len(maps.sample_ids)))))
+    (labels, of_labels), (predicted, of_predicted) = seen
+    assert list(labels) != list(predicted)
+    assert np.array_equal(of_labels, of_predicted)
+    assert of_labels.shape == (4, 16, 16)
+    assert 0 <= of_labels.min() < of_labels.max() <= 1
+
+
+@pytest.mark.parametrize("name", [name for name, explainer in EXPLAINERS.items() if not explainer.one_mask])
 def test_every_explainer_of_the_table_trains_and_draws_maps(store, inputs, name):
     component = EXPLAINERS[name]
     network = PARAMS if "backbone" in component.params.model_fields["network"].annotation.model_fields else {}

@@ -58,6 +58,9 @@ class Data(Section):
     validation_per_class: int | None = Field(
         None, ge=1, description="instead: so many training images of each class are held out"
     )
+    validation_annotated: bool = Field(
+        False, description="validation_per_class: drawn among the images with a box, fewer where a class has fewer"
+    )
     limit: Limit = Limit()
     resize_px: int | None = Field(None, ge=1, description="resize the shorter side to this, bilinear, antialiased")
     crop_px: int | None = Field(None, ge=1, description="then cut a centre square of this side")
@@ -65,6 +68,12 @@ class Data(Section):
         "dataset", description="dataset: statistics of the training split; imagenet: the usual constants"
     )
     pack_limit_mb: int = Field(4096, ge=1, description="pixels are packed up to this size, beyond it files are indexed")
+
+    @model_validator(mode="after")
+    def _annotated_of_each_class(self) -> Data:
+        if self.validation_annotated and self.validation_per_class is None:
+            raise ValueError("validation_annotated goes with validation_per_class; give the number")
+        return self
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Data:

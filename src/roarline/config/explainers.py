@@ -15,6 +15,7 @@ from pydantic import Field
 
 from roarline.config.component import Component, load_object
 from roarline.config.explainer_params import NnExplainerParams, RealTimeSaliencyParams, SelfExplainerParams
+from roarline.config.masker_params import CaMaskerParams, FixMaskerParams
 from roarline.config.section import Section, Threads
 from roarline.config.training import Training
 from roarline.config.wording import suggest
@@ -40,6 +41,7 @@ class ExplainerComponent(Component):
 
 _NETWORK = "roarline.models.explainers:class_map_explainer"
 _OBJECTIVES = "roarline.training.explainer_objectives"
+_MASKERS = "roarline.models.masker_explainers"
 
 EXPLAINERS: dict[str, ExplainerComponent] = {
     "nn_explainer": ExplainerComponent(
@@ -62,6 +64,22 @@ EXPLAINERS: dict[str, ExplainerComponent] = {
         "Masks that keep the labels' probability inside and destroy it outside, before blur or noise",
         "Dabkowski and Gal 2017, arXiv 1705.07857, as in NN-Explainer",
         objective=f"{_OBJECTIVES}:real_time_saliency",
+    ),
+    "fix_masker": ExplainerComponent(
+        f"{_MASKERS}:fix_masker",
+        FixMaskerParams,
+        "One mask that a decoder draws from hidden layers: with it the classifier stays right, without it undecided",
+        "Phang, Park and Geras 2020, arXiv 2010.09750",
+        objective="roarline.training.masker_objectives:fix_masker",
+        one_mask=True,
+    ),
+    "ca_masker": ExplainerComponent(
+        f"{_MASKERS}:ca_masker",
+        CaMaskerParams,
+        "The same, against copies of the classifier that learn to see through masks; it keeps the last of them",
+        "Phang, Park and Geras 2020, arXiv 2010.09750; Zolna et al. 2020, arXiv 1908.09388",
+        objective="roarline.training.masker_against_classifier:ca_masker",
+        one_mask=True,
     ),
 }
 

@@ -94,6 +94,8 @@ def _data_parameters(plan: Plan) -> dict[str, Any]:
         parameters["limit_per_class"] = True
     if data.validation_per_class is not None:
         parameters["validation_per_class"] = data.validation_per_class
+    if data.validation_annotated:
+        parameters["validation_annotated"] = True
     if data.dataset in DATASETS:
         component = DATASETS[data.dataset]
         params = parse_params("dataset", data.dataset, component.params, data.params)

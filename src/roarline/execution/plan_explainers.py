@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from roarline.config.component import locate
 from roarline.config.experiment import Method
 from roarline.config.explainers import EXPLAINERS, Explainer
 from roarline.config.load import parse_params
-from roarline.execution.planned import Plan, fixed_weights
+from roarline.config.masker_params import BUILT_IN_INFILLERS
+from roarline.execution.planned import Plan, fixed_weights, user_parameters
 from roarline.stages.job import Job
 
 STAGE = "train-explainer"
@@ -52,6 +54,9 @@ def add_explainer(
         "seed": plan.experiment.seed,
         "threads": entry.threads,
     }
+    infiller = params["losses"].get("infill", {}).get("infiller", "none")
+    if infiller not in BUILT_IN_INFILLERS:
+        parameters["infiller"] = user_parameters(locate(infiller, "roarline.infillers"))
     if entry.images_per_class is not None:
         parameters["images_per_class"] = entry.images_per_class
     if classifier.parameters.get("shuffle_labels"):  # what the classifier learned, its explainer is to explain
