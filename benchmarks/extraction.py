@@ -22,7 +22,7 @@ from benchmarks.harness import BarePasses, Measurement, Options, alternate, netw
 from roarline.artifacts.classifier import ClassifierCard
 from roarline.artifacts.dataset import DATASET_FILE, DatasetContent, DatasetFile, write_dataset
 from roarline.artifacts.maps import MAPS_FILE, join_parts
-from roarline.attribution.call import find_method
+from roarline.attribution.call import find_method, network_for
 from roarline.config.methods import METHODS
 from roarline.data.loading import ImageReader
 from roarline.models.passes import pass_size
@@ -121,10 +121,10 @@ class ExtractionRun:
         self._dataset = DatasetFile(folder / DATASET_FILE)
         self._reader = ImageReader(self._dataset, None)
         self._rows = target_rows(self._dataset, "test", "predicted")
+        call = find_method(method, params)
         # A copy, since the stage moves its network to its own memory format.
-        self._extraction = Extraction(
-            copy.deepcopy(model), card, find_method(method, params), parameters, torch.device(options.device)
-        )
+        network = network_for(call, copy.deepcopy(model), (3, *self._size))
+        self._extraction = Extraction(network, card, call, parameters, torch.device(options.device))
 
     def __call__(self) -> None:
         shutil.rmtree(self._folder / "parts", ignore_errors=True)

@@ -28,6 +28,7 @@ from roarline.stages import perturbation_inputs
 from roarline.stages.evaluate_perturbation import (
     Measured,
     Scoring,
+    network_to_score,
     rows_per_part,
     rows_to_score,
     score_rows,
@@ -121,7 +122,8 @@ class _Run:
         self._dataset, self._maps = DatasetFile(folder / DATASET_FILE), MapsFile(folder / MAPS_FILE)
         self._reader = ImageReader(self._dataset, None)
         self._measured = Measured.of(parameters, side * side)
-        self._scoring = Scoring(model, card, self._measured, parameters, mean.tolist(), torch.device(options.device))
+        folded = network_to_score(model, card, parameters, (side, side))
+        self._scoring = Scoring(folded, card, self._measured, parameters, mean.tolist(), torch.device(options.device))
 
     @property
     def passes_an_image(self) -> int:

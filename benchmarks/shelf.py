@@ -20,6 +20,8 @@ from benchmarks.harness import BarePasses, Measurement, MixedPasses, Options, al
 from roarline.models.passes import pass_size
 
 _SAMPLES, _CHANNELS = 16, 64
+_SLOW = {"resnet50"}
+"""Networks whose passes of a few images outweigh opening and closing files."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,12 @@ class Case:
     few: bool = False
 
 
-def cases(baselines_an_image: float) -> list[Case]:
+def cases(baselines_an_image: float, signed: float) -> list[Case]:
     """The methods.
 
     Args:
         baselines_an_image: DeepLIFT's baseline goes forward once a batch.
+        signed: Of ``_signed_share``: there positive and negative inputs go through the layer apart.
     """
     to_layer = ("gradcam_plus_plus", "hirescam", "layercam", "xgradcam", "linear_approximation")
     few_channels = {"max_channels": _CHANNELS}
@@ -52,7 +55,7 @@ def cases(baselines_an_image: float) -> list[Case]:
         Case("guided_gradcam", {"input": 1}),
         Case("deeplift", {"input": 1, "forward": baselines_an_image}),
         Case("lrp", {"input": 1}, {"rule": "epsilon"}),
-        Case("lrp", {"input": 1, "forward": 1}, {"rule": "epsilon_plus"}),
+        Case("lrp", {"input": 1 + signed, "forward": 1}, {"rule": "epsilon_plus"}),
         Case("gradient_shap", {"input": _SAMPLES}, {"samples": _SAMPLES, "baselines": "constant"}, few=True),
         *(Case(method, {"layer": 1}) for method in to_layer),
         Case("excitation_backprop", {"layer": 1}),
@@ -78,8 +81,8 @@ def measure(options: Options) -> Iterator[Measurement]:
             "forward": BarePasses(model, shape, batch_sizes=sizes, device=device),
             "head": _BareHeadPasses(head, features, layer, device),
         }
-        for case in cases(1 / pass_size(side, side, torch.device(device))):
-            count = images if "input" in case.passes or options.quick else MANY
+        for case in cases(1 / pass_size(side, side, torch.device(device)), _signed_share(model, side)):
+            count = images if "input" in case.passes or options.quick or name in _SLOW else MANY
             count = max(1, images // 8) if case.few else count
             mixed = MixedPasses([(bare[kind], round(count * each)) for kind, each in case.passes.items()])
             setting = case.method + (f", {case.params['rule']}" if "rule" in case.params else "")
@@ -91,6 +94,21 @@ def measure(options: Options) -> Iterator[Measurement]:
                 run = ExtractionRun(Path(folder), model, case.method, params, count, options)
                 yield alternate(line, run, mixed, options)
                 run.close()
+
+
+@torch.inference_mode()
+def _signed_share(model: nn.Module, side: int) -> float:
+    """Share of the convolutions' multiplications in those that read values of both signs, the first one left out."""
+    counts: list[tuple[int, bool]] = []
+
+    def count(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+        counts.append((output.numel() * module.weight[0].numel(), bool((args[0] < 0).any())))
+
+    handles = [one.register_forward_hook(count) for one in model.modules() if isinstance(one, nn.Conv2d)]
+    model(torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
+    for handle in handles:
+        handle.remove()
+    return sum(number for number, signed in counts[1:] if signed) / sum(number for number, _ in counts)
 
 
 class _BareHeadPasses(BarePasses):

@@ -167,5 +167,9 @@ def normalise(pixels: Tensor, mean: Sequence[float] | np.ndarray, std: Sequence[
         )
     centre = torch.as_tensor(np.asarray(mean, dtype=np.float32), device=pixels.device).reshape(1, -1, 1, 1)
     scale = torch.as_tensor(np.asarray(std, dtype=np.float32), device=pixels.device).reshape(1, -1, 1, 1)
-    values = (pixels.to(torch.float32).div_(255) - centre) / scale
+    values = pixels.to(torch.float32).div_(255)
+    if centre.shape[1] in (1, values.shape[1]):
+        values.sub_(centre).div_(scale)
+    else:
+        values = (values - centre) / scale
     return values.expand(-1, 3, -1, -1).contiguous() if values.shape[1] == 1 else values

@@ -13,7 +13,7 @@ STAGES: dict[str, StageSpec] = {
         1, "roarline.stages.train_explainer:run", "Train networks that draw the classifier's masks"
     ),
     "extract-attribution-maps": StageSpec(
-        3, "roarline.stages.extract_attribution_maps:run", "Compute attribution maps and write them to HDF5"
+        4, "roarline.stages.extract_attribution_maps:run", "Compute attribution maps and write them to HDF5"
     ),
     "evaluate-roar": StageSpec(
         1, "roarline.stages.evaluate_roar:run", "Remove pixels and retrain: ROAR, KAR, recursive ROAR, leakage probe"
@@ -29,7 +29,7 @@ STAGES: dict[str, StageSpec] = {
         "Single patches deleted, seen by a network that was fine-tuned on that",
     ),
     "evaluate-perturbation": StageSpec(
-        1,
+        2,
         "roarline.stages.evaluate_perturbation:run",
         "MoRF, LeRF, insertion, deletion, ROAD, IROF, patches; probes; without retraining",
     ),

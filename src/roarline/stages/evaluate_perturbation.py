@@ -37,8 +37,9 @@ from roarline.evaluation.perturbation_scores import (
 from roarline.imaging.ranking import rank_pixels
 from roarline.imaging.reduction import apply_sign
 from roarline.imaging.region_ranks import RegionRanks
+from roarline.models.folding import fold_batch_norms
 from roarline.models.load import check_classes, load_classifier
-from roarline.models.passes import memory_format, pass_size
+from roarline.models.passes import is_published, memory_format, pass_size
 from roarline.seeds import derive_seed
 from roarline.stages.job import Context, Job, Progress
 from roarline.stages.measured_rows import Column, Measure, MeasuredRows, Network
@@ -96,12 +97,22 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         measured, device = Measured.of(parameters, size[0] * size[1]), torch.device(context.device)
         if "attribution" in parameters:
             measured.measures.append(noisy_maps(parameters, inputs, reader, size, device))
-        scoring = Scoring(model, card, measured, parameters, _fill_mean(dataset, card), device)
+        network = network_to_score(model, card, parameters, size)
+        scoring = Scoring(network, card, measured, parameters, _fill_mean(dataset, card), device)
         altered = len(measured.altered.removals)
         parts = ScoreParts(writer.parts, len(rows), rows_per_part(*size), altered, len(measured.columns))
         values = score_rows(scoring, rows, reader, maps, parts, context.progress)
         writer.provenance |= {f"{name}_s": round(spent, 3) for name, spent in scoring.removal.watch.take().items()}
     write_scores(writer.out, rows, values, measured, parameters["score"])
+
+
+def network_to_score(
+    model: nn.Module, card: ClassifierCard, parameters: Mapping[str, Any], size: tuple[int, int]
+) -> nn.Module:
+    """The classifier, batch normalisation folded; as it is where it, or a metric that sees it, is the user's own."""
+    if not is_published(card.arch) or parameters.get("own_metrics"):
+        return model
+    return fold_batch_norms(model, (3, *size))
 
 
 def score_rows(

@@ -23,7 +23,7 @@ from roarline.artifacts.map_parts import MapParts
 from roarline.artifacts.maps import MAPS_FILE, MapRows, MapsFile, check_rows, join_parts, write_part
 from roarline.artifacts.removed import REMOVED_FILE, RemovedFile
 from roarline.artifacts.store import Artifact, Writer
-from roarline.attribution.call import PREDICTED, Attribution, MethodCall, attribute, find_method
+from roarline.attribution.call import PREDICTED, Attribution, MethodCall, attribute, find_method, network_for
 from roarline.attribution.memory import PassLimit
 from roarline.attribution.surroundings import Surroundings
 from roarline.config.component import MapFilter, Smooth
@@ -31,7 +31,7 @@ from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError, MethodError
 from roarline.imaging.reduction import reduce_channels
 from roarline.models.load import check_classes, load_classifier
-from roarline.models.passes import pass_size
+from roarline.models.passes import is_published, pass_size
 from roarline.seeds import derive_seed
 from roarline.stages.classifier_files import size_for
 from roarline.stages.draws import draw_rows
@@ -107,6 +107,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             seen_as = _seen_as(inputs["classifier"], parameters, card, dataset, files)
             network = explainer_of(inputs, model, dataset, size)
             surroundings = surroundings_of(reader, card, size, device, parameters["seed"], purpose, seen_as, network)
+            if is_published(card.arch):
+                model = network_for(method, model, (3, *size))
             extraction = Extraction(model, card, method, parameters, device, surroundings, seen_as)
             parts = extract(extraction, reader, rows, size, writer.parts, context.progress)
     join_parts(writer.out / MAPS_FILE, parts, {**attributes, "input_size": np.array(size)})
@@ -245,7 +247,8 @@ class Extraction:
             targets: [B] int64, -1 for the predicted class.
             drawn_for: [B] int64, the classes whose random draws are taken; default: the targets.
         """
-        images = normalise(pixels_BCHW.to(self.device, non_blocking=True), self.card.mean, self.card.std)
+        pixels = pixels_BCHW.to(self.device, non_blocking=True).contiguous(memory_format=self.memory_format)
+        images = normalise(pixels, self.card.mean, self.card.std)
         if self.seen_as is not None:
             images = self.seen_as(images, sample_ids)
         return self.launch_images(images, targets, sample_ids, drawn_for)
