@@ -23,7 +23,10 @@ class ClassMapNetwork(Params):
         description="deeplabv3_resnet50: what its ResNet-50 starts from, a torchvision weight name (published: "
         "IMAGENET1K_V1) or a path; null: random",
     )
-    width: int = Field(16, ge=4, description="light: channels at the image's own size, 2 × and 4 × at smaller ones")
+    width: int = Field(16, ge=4, description="light: channels at the image's own size, twice as many with every level")
+    levels: int = Field(
+        2, ge=1, le=5, description="light: how often sides are halved; a place then sees about 13, 33, 70, … px"
+    )
 
     @model_validator(mode="after")
     def _weights_of_a_resnet(self) -> ClassMapNetwork:

@@ -73,6 +73,7 @@ def class_map_explainer(
     weights: str | None = None,
     weights_file: Path | None = None,
     width: int = 16,
+    levels: int = 2,
 ) -> ClassMapExplainer:
     """The network of the NN-Explainer, the self-explainer and Real-Time Saliency.
 
@@ -83,7 +84,7 @@ def class_map_explainer(
         backbone: ``deeplabv3_resnet50``: torchvision's, without the auxiliary head; ``light``: ``LightUnet``.
         weights: Of deeplabv3_resnet50's ResNet-50: a torchvision name.
         weights_file: Instead: a state dict of a ResNet-50, its ``fc`` layer left out.
-        width: Of ``light``.
+        width, levels: Of ``light``.
 
     Raises:
         ModelError: The images are too small, or the weights are of another network.
@@ -92,7 +93,7 @@ def class_map_explainer(
     Differs: torchvision 0.11, which the original pins, loads ImageNet weights into the ResNet-50 unasked.
     """
     if backbone == "light":
-        return ClassMapExplainer(LightUnet(num_classes, width))
+        return ClassMapExplainer(LightUnet(num_classes, width, levels))
     if min(input_size) < _DEEPLAB_SMALLEST_PX:
         raise ModelError(
             f"backbone deeplabv3_resnet50 needs images of {_DEEPLAB_SMALLEST_PX} px or more, these have "
