@@ -16,7 +16,7 @@ import re
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -263,20 +263,27 @@ def table(measurements: Sequence[Measurement]) -> str:
 
 
 def save(measurements: Sequence[Measurement], options: Options, folder: Path = RESULTS) -> Path:
-    """Write the measurements, the kind of machine, the date and the versions as JSON."""
+    """Write the measurements, the kind of machine, the date and the versions as JSON.
+
+    Measurements of other hot paths, networks or settings that the day's file has of the same machine stay in it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     kind = machine(options.device)
     name = re.sub(r"[^a-z0-9]+", "-", f"{kind['gpu'] or kind['cpu']} {kind['cores']} cores".lower()).strip("-")
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     path = folder / f"{today}-{name}.json"
-    content = {
-        "date": today,
-        "machine": kind,
-        "options": asdict(options),
-        "measurements": [{**asdict(m), "efficiency": m.efficiency} for m in measurements],
-    }
+    found = [{**asdict(m), "efficiency": m.efficiency} for m in measurements]
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if before.get("machine") == kind:
+        known = {_what(one) for one in found}
+        found = [one for one in before["measurements"] if _what(one) not in known] + found
+    content = {"date": today, "machine": kind, "options": asdict(options), "measurements": found}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def _what(measurement: Mapping[str, Any]) -> tuple[str, str, str]:
+    return measurement["hot_path"], measurement["network"], measurement["setting"]
 
 
 def timed(run: Callable[[], object], device: str) -> float:

@@ -87,3 +87,13 @@ def test_results_are_saved_with_kind_of_machine_and_date(tmp_path: Path) -> None
     assert saved["measurements"][0]["efficiency"] == 0.95
     assert {"cpu", "cores", "gpu", "torch", "roarline"} <= set(saved["machine"])
     assert "| 0.95 |" in table([result])
+
+
+def test_a_later_run_replaces_its_own_lines_and_keeps_the_others(tmp_path: Path) -> None:
+    def line(setting: str, ours: float) -> Measurement:
+        return Measurement("extraction", "net", setting, 1, 1, "forward", "batch 1", 0.9, [ours], [1.0])
+
+    save([line("one", 2.0), line("other", 4.0)], Options(), tmp_path)
+    saved = json.loads(save([line("one", 1.0)], Options(), tmp_path).read_text())
+    found = {one["setting"]: one["efficiency"] for one in saved["measurements"]}
+    assert found == {"one": 1.0, "other": 0.25}
