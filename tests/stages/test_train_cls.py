@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from roarline.artifacts.classifier import CARD_FILE, CURVE_COLUMNS, CURVE_FILE, WEIGHTS_FILE, ClassifierCard
 from roarline.artifacts.dataset import DatasetContent
-from roarline.artifacts.files import file_sha256
+from roarline.artifacts.files import file_sha256, read_json
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import read_csv
 from roarline.errors import DataError, JobError, ModelError
@@ -197,3 +197,54 @@ def test_a_diverging_training_publishes_nothing(toy):
     with pytest.raises(JobError, match="diverged"):
         toy.run(job)
     assert not toy.store.exists(job.stage, job.key)
+
+
+SEVERAL = {**TRAINING, "loss": "binary_cross_entropy", "epochs": 6}
+
+
+def test_of_several_labels_the_card_tells_precision_recall_and_f_score(tmp_path):
+    toy = new_toy(tmp_path, multi_label=True)
+    artifact = toy.run(toy.classifier(training={**SEVERAL, "label_threshold": 0.5}))
+    card = card_of(artifact)
+    assert set(card.label_metrics) == {"validation", "test"}
+    model, _ = load_classifier(artifact)
+    rows = toy.rows("test")
+    inputs = (torch.from_numpy(toy.content.images[rows]).float() / 255 - card.mean[0]) / card.std[0]
+    decided = model(inputs.repeat(1, 3, 1, 1)).detach().numpy() >= 0.5
+    true = toy.content.labels[rows] > 0
+    overall = card.label_metrics["test"]["overall"]
+    assert overall["precision"] == pytest.approx((decided & true).sum() / decided.sum())
+    assert overall["recall"] == pytest.approx((decided & true).sum() / true.sum())
+    assert set(card.label_metrics["test"]["classes"]) == {"upper", "lower"}
+
+
+def test_of_one_label_the_card_is_as_it_was(toy):
+    assert "label_metrics" not in read_json(toy.run(toy.classifier()).file(CARD_FILE))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_consistency_puts_its_terms_into_the_curve(tmp_path, several):
+    toy = new_toy(tmp_path, multi_label=several)
+    training = {**(SEVERAL if several else TRAINING), "epochs": 2, "consistency": {"weight": 3}}
+    if several:  # negatives of a class show something else: there are few of two classes
+        training["batch_size"] = 30
+    curve = read_csv(toy.run(toy.classifier(training=training)).file(CURVE_FILE))
+    assert tuple(curve)[: len(CURVE_COLUMNS)] == CURVE_COLUMNS
+    for split in ("train", "validation"):
+        parts = [[float(v) for v in curve[f"{split}_{term}"]] for term in ("classification", "consistency", "loss")]
+        assert [a + b for a, b in zip(parts[0], parts[1], strict=True)] == pytest.approx(parts[2], rel=1e-6)
+
+
+def test_a_stopped_training_says_how_many_epochs_it_made(toy):
+    training = {**TRAINING, "epochs": 40, "early_stopping": {"patience": 1, "min_delta": 1.0}}
+    card = card_of(toy.run(toy.classifier(training=training)))
+    assert card.epochs == 2  # no epoch after the first gains a whole unit of accuracy
+
+
+def test_with_a_frozen_backbone_only_the_head_is_trained_and_it_starts_anew(toy, tmp_path):
+    trained = toy.run(toy.classifier())
+    path = trained.file(WEIGHTS_FILE)
+    job = loading(toy, path, training={**TRAINING, "frozen_backbone": {}, "optimizer": {"lr": 1e-9}})
+    before, after = load_file(path), load_file(toy.run(job).file(WEIGHTS_FILE))
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"linear.weight", "linear.bias"}
+    assert float((before["linear.weight"] - after["linear.weight"]).abs().max()) > 0.01

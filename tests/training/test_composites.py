@@ -84,9 +84,17 @@ def test_targets_are_drawn_by_the_number_of_objects():
     ("labels", "message"),
     [
         (torch.zeros(5, dtype=torch.int64), "2 classes or more"),
-        (torch.tensor([[1.0, 0.0]] * 5 + [[0.0, 1.0]] * 2), "3 images that show something but not class 0, and .* 2"),
+        (torch.tensor([[1.0, 1.0]] * 5 + [[1.0, 0.0], [0.0, 0.0]])[:5], "not each other's classes"),
     ],
 )
-def test_too_few_images_of_other_classes_are_refused(labels, message):
+def test_images_that_all_show_the_same_are_refused(labels, message):
     with pytest.raises(DataError, match=message):
         Companions(labels)
+
+
+def test_where_negatives_are_few_they_stand_more_than_once_and_a_class_without_any_is_no_target():
+    # everything shows class 0; class 1 is missing in two images
+    labels = torch.tensor([[1.0, 1.0]] * 6 + [[1.0, 0.0]] * 2)
+    drawn = Companions(labels).draw(generator())
+    assert drawn.targets_N.tolist() == [1] * 6 + [-1] * 2
+    assert set(drawn.negatives_N3[:6].flatten().tolist()) == {6, 7}

@@ -61,3 +61,21 @@ def test_one_cycle_matches_torchs(steps_per_epoch, epochs, warmup_fraction):
 
 def test_a_cycle_of_one_step_has_a_finite_rate():
     assert 0 < learning_rate(Scheduler(name="one_cycle"), 0.4, 0, 1, 1) <= 0.4
+
+
+def test_milestones_drop_the_rate_where_torch_does():
+    scheduler = Scheduler.model_validate({"name": "step", "milestones": [2, 3], "gamma": 0.1})
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    reference = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3], gamma=0.1)
+    for epoch in range(5):
+        for step in range(4):
+            ours = learning_rate(scheduler, 0.5, 4 * epoch + step, 4, 5)
+            assert ours == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        optimizer.step()
+        reference.step()
+
+
+@pytest.mark.parametrize("words", [{"name": "cosine", "milestones": [2]}, {"name": "step", "milestones": [3, 2]}])
+def test_milestones_go_with_step_and_rise(words):
+    with pytest.raises(ValueError, match="milestones go with name: step, and rise"):
+        Scheduler.model_validate(words)

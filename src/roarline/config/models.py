@@ -6,18 +6,31 @@ To add a model: write one function in ``roarline/models/`` that returns an ``nn.
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any, Literal
 
-from roarline.config.component import Component, NoParams, Params
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from roarline.config.component import Component, Params
 
 
-class SmallCnnParams(Params):
+class PoolingParams(Params):
+    """How a network's last map becomes one vector."""
+
+    pooling: Literal["mean", "max"] = Field("mean", description="of the last map's places; max: global max pooling")
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys from before there was a choice stay as they are."""
+        return {name: value for name, value in handler(self).items() if (name, value) != ("pooling", "mean")}
+
+
+class SmallCnnParams(PoolingParams):
     """Three convolutions for images of 8×8 to 32×32 px."""
 
     width: int = Field(32, ge=4, description="channels of the first convolution; the later ones have 2 ×")
 
 
-class NarrowResNetParams(Params):
+class NarrowResNetParams(PoolingParams):
     """A residual network with few channels."""
 
     width: int = Field(16, ge=4, description="channels of the first stage; the later ones have 2 × and 4 ×")
@@ -29,7 +42,7 @@ _CIFAR_RESNET = "CIFAR form: 3×3 stem without pooling, widths 64/128/256"
 
 MODELS: dict[str, Component] = {
     "resnet8": Component(
-        f"{_MODELS}.cifar_resnet:resnet8", NoParams, f"ResNet-8, {_CIFAR_RESNET}", "saurabheights/ROAR"
+        f"{_MODELS}.cifar_resnet:resnet8", PoolingParams, f"ResNet-8, {_CIFAR_RESNET}", "saurabheights/ROAR"
     ),
     "narrow_resnet8": Component(
         f"{_MODELS}.cifar_resnet:narrow_resnet8",
@@ -39,19 +52,19 @@ MODELS: dict[str, Component] = {
     ),
     "resnet14": Component(
         f"{_MODELS}.cifar_resnet:resnet14",
-        NoParams,
+        PoolingParams,
         f"ResNet-14, {_CIFAR_RESNET}",
         "saurabheights/ROAR family",
     ),
     "resnet20": Component(
         f"{_MODELS}.cifar_resnet:resnet20",
-        NoParams,
+        PoolingParams,
         f"ResNet-20, {_CIFAR_RESNET}",
         "saurabheights/ROAR family",
     ),
     "resnet18": Component(
         f"{_MODELS}.cifar_resnet:resnet18",
-        NoParams,
+        PoolingParams,
         "ResNet-18, CIFAR form: 3×3 stem without pooling, widths 64/128/256/512",
         "He et al. 2016, arXiv 1512.03385",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from roarline.config.fills import PLAIN_FILL_HELP, PlainFill
 from roarline.config.section import Compat, Fraction, Precision, Section, Threads, Ties, told_apart
@@ -12,6 +12,15 @@ from roarline.config.training import TrainCls
 
 MergeNormalization = Literal["min_max", "none"]
 RECURSIVE = "recursive_roar"
+
+
+def _plain(training: TrainCls | None) -> TrainCls | None:
+    if training is not None and not training.is_plain:
+        raise ValueError("consistency and frozen_backbone are train-cls's alone: leave them out here")
+    return training
+
+
+PlainTraining = Annotated[TrainCls | None, AfterValidator(_plain)]
 
 
 class EvaluateRoar(Section):
@@ -29,7 +38,7 @@ class EvaluateRoar(Section):
     repeats: int = Field(5, ge=1, description="trainings a cell, each from its own initialisation")
     fill: PlainFill = Field("mean", description=PLAIN_FILL_HELP)
     probe_repeats: int = Field(1, ge=0, description="trainings a cell of the leakage probe; 0 leaves it out")
-    training: TrainCls | None = Field(None, description="default: as train-cls")
+    training: PlainTraining = Field(None, description="default: as train-cls")
     engine: Literal["single"] = Field("single", description="single: one network at a time in a worker")
     ties: Ties = "random"
     merge_normalization: MergeNormalization = Field(
@@ -60,7 +69,7 @@ class EvaluateRoar(Section):
 class FineTuned(Section):
     """What evaluations share that ask a fine-tuned copy of the classifier."""
 
-    training: TrainCls | None = Field(
+    training: PlainTraining = Field(
         None, description="of the fine-tuning; default: as train-cls, with a tenth of its learning rate"
     )
     fill: Literal["mean", "zero", "blur"] = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -30,8 +30,21 @@ class Scheduler(Section):
 
     name: Literal["none", "step", "cosine", "one_cycle"] = Field("none", description="none: a constant rate")
     step_size: int = Field(10, ge=1, description="step: epochs between two drops")
+    milestones: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, min_length=1, description="step: epochs after which the rate drops, instead of every step_size"
+    )
     gamma: float = Field(0.1, gt=0, le=1, description="step: factor of a drop")
     warmup_fraction: float = Field(0.3, gt=0, lt=1, description="one_cycle: share of the steps in which the rate rises")
+
+    @model_validator(mode="after")
+    def _rising(self) -> Scheduler:
+        if self.milestones is not None and (self.name != "step" or sorted(set(self.milestones)) != self.milestones):
+            raise ValueError("milestones go with name: step, and rise from one to the next")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name != "milestones" or value is not None}
 
 
 class Augmentation(Section):
@@ -106,10 +119,28 @@ class Consistency(Section):
     )
 
 
+class FrozenBackbone(Section):
+    """Training of the head alone."""
+
+    new_head: bool = Field(True, description="the head starts from random values; false: from model.weights too")
+    compat: Literal["corrected", "original"] = Field(
+        "corrected",
+        description="original: the frozen backbone is in training mode, so that its batch norm follows the training "
+        "images",
+    )
+
+
 class TrainCls(Training):
     """How a classifier is trained."""
 
-    _left_out: ClassVar[tuple[str, ...]] = (*Training._left_out, "best_by", "class_reduction", "consistency")
+    _left_out: ClassVar[tuple[str, ...]] = (
+        *Training._left_out,
+        "best_by",
+        "class_reduction",
+        "consistency",
+        "frozen_backbone",
+        "label_threshold",
+    )
 
     loss: Literal["cross_entropy", "binary_cross_entropy"] = Field(
         "cross_entropy", description="binary_cross_entropy: for data with several labels an image"
@@ -119,6 +150,11 @@ class TrainCls(Training):
         "mean", description="binary_cross_entropy only; sum: over the classes, K times their mean"
     )
     consistency: Consistency | None = Field(None, description="null: classification alone")
+    frozen_backbone: FrozenBackbone | None = Field(None, description="null: all of the network is trained")
+    label_threshold: float = Field(
+        0.0,
+        description="several labels an image: the logit from which on the card's metrics count a class as decided for",
+    )
     best_by: Literal["accuracy", "loss"] = Field(
         "accuracy", description="of the validation split: what tells the best epoch, and early stopping"
     )
@@ -133,3 +169,13 @@ class TrainCls(Training):
                 f"class_reduction goes with loss: binary_cross_entropy, not with {self.loss}; leave it out"
             )
         return self
+
+    @property
+    def plain(self) -> TrainCls:
+        """The same recipe for networks that are trained to judge maps: without consistency, all layers trained."""
+        return self.model_copy(update={"consistency": None, "frozen_backbone": None})
+
+    @property
+    def is_plain(self) -> bool:
+        """True where it is that already."""
+        return self.consistency is None and self.frozen_backbone is None

@@ -51,7 +51,8 @@ def add_cells(
     """
     experiment = plan.experiment
     roar = experiment.evaluate_roar
-    training = (roar.training or experiment.train_cls) if roar else None
+    own = experiment.train_cls.plain if experiment.train_cls else None
+    training = (roar.training or own) if roar else None
     if roar is None or training is None:  # the latter is refused by Experiment
         return
     shared = {

@@ -70,7 +70,7 @@ def _fine_tuned(
 
 def _gentler(experiment: Experiment) -> TrainCls:
     """The classifier's own training with a tenth of its learning rate; Experiment sees that there is one."""
-    training = experiment.train_cls or TrainCls()
+    training = (experiment.train_cls or TrainCls()).plain
     slower = training.optimizer.model_copy(update={"lr": training.optimizer.lr * _SLOWER})
     return training.model_copy(update={"optimizer": slower})
 

@@ -16,6 +16,7 @@ from roarline.stages import STAGES
 from roarline.stages.job import Job
 
 PENDING = "pending"
+_TRAINING = ("train-cls", "train-explainer")
 
 
 @dataclass
@@ -71,12 +72,16 @@ class Plan:
             label=label,
             parameters=dict(parameters),
             inputs={role: (job.stage, job.key) for role, job in inputs.items()},
-            local={**(local or {})},
+            local={**(local or {}), **self._curves(stage)},
             cost=cost,
             asked_by=asked_by,
         )
         self.jobs.append(job)
         return job
+
+    def _curves(self, stage: str) -> dict[str, Any]:
+        folder = self.experiment.runtime.tensorboard
+        return {"tensorboard": folder} if folder is not None and stage in _TRAINING else {}
 
 
 def as_json(value: Any) -> Any:

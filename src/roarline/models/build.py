@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from roarline.config.component import load_object, locate
 from roarline.config.load import parse_params
 from roarline.config.models import MODELS
 from roarline.errors import ModelError
+from roarline.models.heads import head_name, take_pooling, use_max_pooling
 from roarline.models.layers import probe_output
 
 # Networks with auxiliary heads are built without them, since one logit row an image is the contract; their published
@@ -33,12 +35,13 @@ def build(
     weights_file: Path | None = None,
     seed: int,
     replace_head: bool = False,
+    new_head: bool = False,
 ) -> nn.Module:
     """Build a classifier on the CPU, in training mode.
 
     Args:
         arch: Name; a dotted path is called as ``build(num_classes=K, **params)``.
-        params: Keyword arguments of the network.
+        params: Keyword arguments of the network; torchvision's ResNets also know ``pooling``, see ``use_max_pooling``.
         num_classes: K, the data set's classes.
         input_size: (H, W) in px with which the network is tried once, or None.
         weights: Name of published weights: torchvision's own (``IMAGENET1K_V2``), or ``pretrained`` for timm.
@@ -46,6 +49,7 @@ def build(
         seed: Of the random initialisation; the global generators are left as they were.
         replace_head: True where the network will be trained: a head of another class count keeps its random initial
             values. False: it is an error.
+        new_head: True: the whole head keeps its random initial values, whatever its shape.
 
     Returns:
         A module from images [B, 3, H, W] to logits [B, K].
@@ -60,7 +64,10 @@ def build(
     state = _weights(arch, weights, weights_file)
     if state is not None:
         source = str(weights_file) if weights_file else f"weights {weights!r}"
+        fresh = copy.deepcopy(model.get_submodule(head_name(model))) if new_head else None
         _load_state(model, state, num_classes, f"{arch} with {source}", replace_head=replace_head)
+        if fresh is not None:
+            model.set_submodule(head_name(model), fresh)
     if input_size is not None:
         _check_output(model, arch, num_classes, input_size)
     return model
@@ -95,7 +102,15 @@ def _torchvision(name: str) -> Callable[..., Any]:
     classifiers = zoo.list_models(module=zoo)
     if name not in classifiers:
         raise ModelError(f"torchvision has no classifier {name!r}; it has {', '.join(classifiers)}")
-    return lambda **settings: zoo.get_model(name, weights=None, **settings)
+
+    def construct(**settings: Any) -> nn.Module:
+        own, pooling = take_pooling(settings)
+        model: nn.Module = zoo.get_model(name, weights=None, **own)
+        if pooling == "max":
+            use_max_pooling(model)
+        return model
+
+    return construct
 
 
 def _timm(name: str) -> Callable[..., Any]:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from roarline.models.heads import pooled
+
 _WIDTHS = (64, 128, 256, 512)
 
 
@@ -46,6 +48,7 @@ class CifarResNet(nn.Module):
         num_classes: K.
         blocks: Blocks of each stage.
         widths: Channels of each stage, at least as many numbers as stages.
+        pooling: ``mean`` or ``max``, over all places.
         stem_stride: Of the first convolution; 2 makes all that follows four times faster, as in networks for large
             images.
 
@@ -53,9 +56,15 @@ class CifarResNet(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, blocks: Sequence[int], widths: Sequence[int] = _WIDTHS, stem_stride: int = 1
+        self,
+        num_classes: int,
+        blocks: Sequence[int],
+        widths: Sequence[int] = _WIDTHS,
+        stem_stride: int = 1,
+        pooling: str = "mean",
     ) -> None:
         super().__init__()
+        self.pooling = pooling
         self.conv1 = nn.Conv2d(3, widths[0], 3, stride=stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU()
@@ -72,33 +81,33 @@ class CifarResNet(nn.Module):
         x = self.relu(self.bn1(self.conv1(images_BCHW)))
         for name in self._stages:
             x = self.get_submodule(name)(x)
-        logits: Tensor = self.linear(x.mean((2, 3)))
+        logits: Tensor = self.linear(pooled(x, self.pooling))
         return logits
 
 
-def resnet8(num_classes: int) -> CifarResNet:
+def resnet8(num_classes: int, pooling: str = "mean") -> CifarResNet:
     """One block in each of three stages: the network of the original ROAR code for CIFAR-10."""
-    return CifarResNet(num_classes, (1, 1, 1))
+    return CifarResNet(num_classes, (1, 1, 1), pooling=pooling)
 
 
-def narrow_resnet8(num_classes: int, width: int = 16, stem_stride: int = 1) -> CifarResNet:
+def narrow_resnet8(num_classes: int, width: int = 16, stem_stride: int = 1, pooling: str = "mean") -> CifarResNet:
     """ResNet-8 with fewer channels, for CPUs: ``width`` in the first stage, 2 × and 4 × as many in the others.
 
     Source: He et al. 2016, arXiv 1512.03385, section 4.2, which has 16, 32 and 64.
     """
-    return CifarResNet(num_classes, (1, 1, 1), (width, 2 * width, 4 * width), stem_stride)
+    return CifarResNet(num_classes, (1, 1, 1), (width, 2 * width, 4 * width), stem_stride, pooling)
 
 
-def resnet14(num_classes: int) -> CifarResNet:
+def resnet14(num_classes: int, pooling: str = "mean") -> CifarResNet:
     """Two blocks in each of three stages."""
-    return CifarResNet(num_classes, (2, 2, 2))
+    return CifarResNet(num_classes, (2, 2, 2), pooling=pooling)
 
 
-def resnet20(num_classes: int) -> CifarResNet:
+def resnet20(num_classes: int, pooling: str = "mean") -> CifarResNet:
     """Three blocks in each of three stages."""
-    return CifarResNet(num_classes, (3, 3, 3))
+    return CifarResNet(num_classes, (3, 3, 3), pooling=pooling)
 
 
-def resnet18(num_classes: int) -> CifarResNet:
+def resnet18(num_classes: int, pooling: str = "mean") -> CifarResNet:
     """Two blocks in each of four stages, up to 512 channels."""
-    return CifarResNet(num_classes, (2, 2, 2, 2))
+    return CifarResNet(num_classes, (2, 2, 2, 2), pooling=pooling)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from roarline.models.heads import pooled
+
 
 class SmallCnn(nn.Module):
-    """Three 3×3 convolutions, each with batch norm and a ReLU of its own, then the global mean and a linear layer.
+    """Three 3×3 convolutions, each with batch norm and a ReLU of its own, then the global mean or maximum, and a linear
+    layer.
 
     Only the second convolution halves the sides, so that the maps a CAM method reads keep their place: 8×8 px images
     give 4×4 maps at ``conv2`` and ``conv3``.
@@ -14,10 +17,12 @@ class SmallCnn(nn.Module):
     Args:
         num_classes: K.
         width: Channels of ``conv1``; ``conv2`` and ``conv3`` have twice as many.
+        pooling: ``mean`` or ``max``, over all places.
     """
 
-    def __init__(self, num_classes: int, width: int) -> None:
+    def __init__(self, num_classes: int, width: int, pooling: str = "mean") -> None:
         super().__init__()
+        self.pooling = pooling
         self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu1 = nn.ReLU()
@@ -34,10 +39,10 @@ class SmallCnn(nn.Module):
         x = self.relu1(self.bn1(self.conv1(images_BCHW)))
         x = self.relu2(self.bn2(self.conv2(x)))
         x = self.relu3(self.bn3(self.conv3(x)))
-        logits: Tensor = self.linear(x.mean((2, 3)))
+        logits: Tensor = self.linear(pooled(x, self.pooling))
         return logits
 
 
-def small_cnn(num_classes: int, width: int = 32) -> SmallCnn:
+def small_cnn(num_classes: int, width: int = 32, pooling: str = "mean") -> SmallCnn:
     """The network; see ``SmallCnn``."""
-    return SmallCnn(num_classes, width)
+    return SmallCnn(num_classes, width, pooling)

@@ -27,6 +27,7 @@ def write_classifier(
     best_epoch: int | None,
     validation_accuracy: float | None,
     test_accuracy: float | None,
+    label_metrics: Mapping[str, Any] | None = None,
 ) -> None:
     """Write ``classifier.json`` and ``weights.safetensors``.
 
@@ -34,6 +35,7 @@ def write_classifier(
         spec: ``arch`` and ``params`` of the network.
         dataset: What it was trained on.
         epochs: Of its training; 0 where weights were loaded.
+        label_metrics: By split, of images with several labels.
     """
     ClassifierCard(
         arch=spec["arch"],
@@ -50,6 +52,7 @@ def write_classifier(
         parameters_count=sum(parameter.numel() for parameter in model.parameters()),
         resize_px=dataset.resize_px,
         crop_px=dataset.crop_px,
+        label_metrics=dict(label_metrics) if label_metrics else None,
     ).write(folder)
     write_weights(folder / WEIGHTS_FILE, model)
 

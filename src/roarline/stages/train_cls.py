@@ -7,6 +7,7 @@ F-Fidelity and IDSDS ask.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from torch import nn
 
@@ -17,20 +18,28 @@ from roarline.artifacts.store import Artifact, Writer
 from roarline.config.training import TrainCls
 from roarline.data.loading import ImageReader
 from roarline.errors import DataError, ModelError
+from roarline.evaluation.label_metrics import label_metrics
 from roarline.models.build import build
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
 from roarline.stages.classifier_files import write_classifier
+from roarline.stages.classifier_objective import classifier_objective
 from roarline.stages.fine_tuning import Alteration, fill_colour
 from roarline.stages.job import Context, Job
 from roarline.stages.splits import Normalization, normalization_of, split_images
+from roarline.stages.tensorboard import told_to_tensorboard
 from roarline.training.batches import Split
 from roarline.training.checkpoint import Checkpoint
-from roarline.training.classification import AlterBatch, train
-from roarline.training.evaluate import evaluate
-from roarline.training.loop import Trained
+from roarline.training.evaluate import Evaluation, evaluate
+from roarline.training.loop import Trained, fit
 
 _FEWEST_CLASSES = 2
+
+
+class Images(Protocol):
+    """What gives the images of a split, or None where it has none."""
+
+    def __call__(self, split: str, *, shuffled: bool = False) -> Split | None: ...
 
 
 def run(job: Job, context: Context, writer: Writer) -> None:
@@ -58,7 +67,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             alteration = Alteration(job.parameters["alteration"], normalization, colour)
         else:
             normalization = normalization_of(job.parameters["normalization"], dataset)
-            model = _build(job, dataset, replace_head=settings is not None)
+            model = _build(job, dataset, settings)
         model = model.to(context.device)
 
         def images(split: str, *, shuffled: bool = False) -> Split | None:
@@ -69,28 +78,31 @@ def run(job: Job, context: Context, writer: Writer) -> None:
                 return found.altered(alteration.of_split(len(found), _seed(job, "gaps of validation images")))
             return (found.with_shuffled_labels(job.parameters["seed"]) if shuffled else found).altered()
 
-        trained: Trained | None = None
-        if settings is not None:
-            shuffled = job.parameters.get("shuffle_labels", False)
-            # True labels of other images can't tell which epoch learned shuffled ones best: the last one counts.
-            validation = None if shuffled else images("validation")
-            alter = alteration.of_batch if alteration else None
-            trained = _train(
-                job, context, writer, model, settings, images("train", shuffled=shuffled), validation, alter
-            )
-            validation_accuracy = trained.validation_accuracy
-        else:
-            validation_accuracy = _accuracy(model, images("validation"))
+        trained = _train(job, context, writer, model, settings, dataset, images, alteration) if settings else None
+        precision, threshold = (settings.precision, settings.label_threshold) if settings else ("float32", 0.0)
+        # Labels of one class each: the loop has read the validation split, and says its accuracy.
+        seen = {
+            name: evaluate(model, split, precision=precision)
+            for name in (("validation", "test") if trained is None or dataset.multi_label else ("test",))
+            if (split := images(name)) is not None
+        }
         write_classifier(
             writer.out,
             model,
             job.parameters["model"],
             dataset,
             normalization,
-            epochs=settings.epochs if settings else 0,
+            epochs=len(trained.curve) if trained else 0,
             best_epoch=trained.best_epoch if trained else None,
-            validation_accuracy=validation_accuracy,
-            test_accuracy=_accuracy(model, images("test"), settings.precision if settings else "float32"),
+            validation_accuracy=trained.validation_accuracy if trained else _accuracy(seen.get("validation")),
+            test_accuracy=_accuracy(seen.get("test")),
+            label_metrics={
+                name: label_metrics(
+                    found.logits_NK.numpy(), dataset.labels[dataset.rows(name)], dataset.class_names, threshold
+                )
+                for name, found in seen.items()
+                if found.logits_NK is not None
+            },
         )
     write_curve(writer.out, trained.curve if trained else [])
 
@@ -106,7 +118,7 @@ def _trained_before(artifact: Artifact, dataset: DatasetFile) -> tuple[nn.Module
     return model.requires_grad_(True), Normalization(card.mean, card.std)
 
 
-def _build(job: Job, dataset: DatasetFile, *, replace_head: bool) -> nn.Module:
+def _build(job: Job, dataset: DatasetFile, settings: TrainCls | None) -> nn.Module:
     spec = job.parameters["model"]
     weights, weights_file = spec["weights"], None
     if job.local.get("weights"):
@@ -124,27 +136,43 @@ def _build(job: Job, dataset: DatasetFile, *, replace_head: bool) -> nn.Module:
         weights=weights,
         weights_file=weights_file,
         seed=_seed(job, "init"),
-        replace_head=replace_head,
+        replace_head=settings is not None,
+        new_head=settings is not None and settings.frozen_backbone is not None and settings.frozen_backbone.new_head,
     )
 
 
 def _train(
-    job: Job, context: Context, writer: Writer, model: nn.Module, settings: TrainCls, split: Split | None,
-    validation: Split | None, alter: AlterBatch | None,
+    job: Job, context: Context, writer: Writer, model: nn.Module, settings: TrainCls, dataset: DatasetFile,
+    images: Images, alteration: Alteration | None,
 ) -> Trained:  # fmt: skip
-    if split is None:
+    shuffled = job.parameters.get("shuffle_labels", False)
+    train = images("train", shuffled=shuffled)
+    if train is None:
         raise DataError("the data set has no training split; leave out the train-cls section to load model.weights")
-    return train(
+    # True labels of other images can't tell which epoch learned shuffled ones best: the last one counts.
+    validation = None if shuffled else images("validation")
+    if shuffled:
+        settings = settings.model_copy(update={"early_stopping": None})
+    objective = classifier_objective(
         model,
-        split,
-        validation,
         settings,
-        seed=_seed(job, "fine-tuning" if alter else "batches"),
-        alter=alter,
-        checkpoint=Checkpoint(writer.parts),
-        progress=lambda done, total: context.progress(done, total, "steps"),
+        train,
+        None if shuffled else dataset,
+        alter=alteration.of_batch if alteration else None,
+        seed=_seed(job, "composites of validation images"),
     )
+    with told_to_tensorboard(job) as told:
+        return fit(
+            objective,
+            train,
+            validation,
+            settings,
+            seed=_seed(job, "fine-tuning" if alteration else "batches"),
+            checkpoint=Checkpoint(writer.parts),
+            told=told,
+            progress=lambda done, total: context.progress(done, total, "steps"),
+        )
 
 
-def _accuracy(model: nn.Module, split: Split | None, precision: str = "float32") -> float | None:
-    return evaluate(model, split, precision=precision).accuracy if split else None
+def _accuracy(seen: Evaluation | None) -> float | None:
+    return seen.accuracy if seen else None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from roarline.config.training import TrainCls
+from roarline.models.heads import backbone
 from roarline.training.batches import Split
 from roarline.training.checkpoint import Checkpoint
 from roarline.training.evaluate import evaluate
@@ -50,6 +51,14 @@ class Classification:
             class_reduction=settings.class_reduction,
         )  # fmt: skip
         self._waiting: list[tuple[Tensor, Tensor]] = []
+
+    def to_training(self) -> None:
+        """See ``OwnModes``: a frozen backbone stays in eval mode, as spec B0.3 asks."""
+        self.trained.train()
+        frozen = self.settings.frozen_backbone
+        if frozen is not None and frozen.compat == "corrected":
+            for part in backbone(self.trained):
+                part.eval()
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """See ``Objective``; one term, ``loss``."""

@@ -69,7 +69,8 @@ class Companions:
 
     One class an image: the class of each negative is drawn from the other classes that have images, with replacement,
     then an image of it. Several: the target is drawn from the image's objects, and the negatives are three different
-    images that show something, but not the target.
+    images that show something, but not the target. Where there are but one or two of them, they stand more than once; a
+    class without any is no target.
 
     Args:
         labels: int64 [N], or multi-hot [N, K].
@@ -84,7 +85,7 @@ class Companions:
     def __init__(self, labels: Tensor, objects_NK: Tensor | None = None) -> None:
         self.labels = labels.cpu()
         if labels.ndim == 1:
-            self.classes, self.counts = self.labels.unique(return_counts=True)
+            self.classes, self.counts = self.labels.unique(return_counts=True)  # type: ignore[no-untyped-call]
             self.by_class = torch.argsort(self.labels, stable=True)
             if len(self.classes) < 2:
                 raise DataError("composites need images of 2 classes or more, and the split has one")
@@ -94,11 +95,12 @@ class Companions:
         something_N = shown_NK.any(1)
         self.without = [torch.nonzero(something_N & ~shown_NK[:, k])[:, 0] for k in range(shown_NK.shape[1])]
         for k, rows in enumerate(self.without):
-            if bool(shown_NK[:, k].any()) and len(rows) < NEGATIVES:
-                raise DataError(
-                    f"composites need {NEGATIVES} images that show something but not class {k}, and the split has "
-                    f"{len(rows)}"
-                )
+            if not len(rows):
+                self.weights_NK[:, k] = 0
+        if not bool(self.weights_NK.any()):
+            raise DataError(
+                "composites need images that show something but not each other's classes, and there are none"
+            )
 
     def draw(self, generator: torch.Generator) -> Drawn:
         """Draw for every image.
@@ -124,7 +126,7 @@ class Companions:
         targets_N = torch.searchsorted(sums_NK, at_N1, right=True)[:, 0]
         targets_N = targets_N.where(sums_NK[:, -1] > 0, -1)
         negatives_N3 = torch.zeros((len(self.labels), NEGATIVES), dtype=torch.int64)
-        for k in targets_N.unique().tolist():
+        for k in targets_N.unique().tolist():  # type: ignore[no-untyped-call]
             rows = torch.nonzero(targets_N == k)[:, 0]
             if k >= 0:
                 negatives_N3[rows] = self.without[k][_different(len(rows), len(self.without[k]), generator)]
@@ -138,7 +140,9 @@ def _below(limits: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _different(rows: int, limit: int, generator: torch.Generator) -> Tensor:
-    """Three different whole numbers below ``limit`` for each row, every ordered triple as likely."""
+    """Three different whole numbers below ``limit`` for each row, every ordered triple as likely; below 3: any."""
+    if limit < NEGATIVES:
+        return _below(torch.full((rows, NEGATIVES), limit), generator)
     draws = [_below(torch.full((rows,), limit - taken), generator) for taken in range(NEGATIVES)]
     first, second, third = draws
     second = second + (second >= first)

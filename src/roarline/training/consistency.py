@@ -60,6 +60,10 @@ class ConsistentClassification:
         """As without consistency."""
         return self.plain.goal
 
+    def to_training(self) -> None:
+        """See ``OwnModes``."""
+        self.plain.to_training()
+
     def draw_companions(self, generator: torch.Generator) -> Tensor:
         """See ``Companioned``: three negatives an image."""
         self.drawn = self.companions.draw(generator)

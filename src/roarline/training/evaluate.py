@@ -29,12 +29,14 @@ class Evaluation:
         accuracy: Mean of ``correct_N``, in [0, 1].
         correct_N: float32 on the CPU, see ``correct_share``.
         predicted_N: int64 on the CPU, the class of the highest logit.
+        logits_NK: float32 on the CPU where images have several labels, else None.
     """
 
     loss: float | None
     accuracy: float
     correct_N: Tensor
     predicted_N: Tensor
+    logits_NK: Tensor | None = None
 
 
 def evaluate(model: nn.Module, split: Split, loss: Loss | None = None, precision: str = "float32") -> Evaluation:
@@ -52,6 +54,7 @@ def evaluate(model: nn.Module, split: Split, loss: Loss | None = None, precision
     correct: list[Tensor] = []
     predicted: list[Tensor] = []
     finite: list[Tensor] = []
+    kept: list[Tensor] = []
     sizes: list[int] = []
     with evaluating(model), torch.inference_mode(), autocast(split.labels.device, precision):
         for images, labels in in_order(split, evaluation_batch(split)):
@@ -61,6 +64,8 @@ def evaluate(model: nn.Module, split: Split, loss: Loss | None = None, precision
             finite.append(logits.isfinite().all())
             correct.append(correct_share(logits, labels))
             predicted.append(logits.argmax(1))
+            if labels.ndim == 2:
+                kept.append(logits)
             sizes.append(labels.shape[0])
     if not bool(torch.stack(finite).all()):
         raise ModelError(
@@ -77,6 +82,7 @@ def evaluate(model: nn.Module, split: Split, loss: Loss | None = None, precision
         accuracy=float(correct_N.double().mean()),
         correct_N=correct_N,
         predicted_N=torch.cat(predicted).cpu().clone(),
+        logits_NK=torch.cat(kept).cpu().clone() if kept else None,
     )
 
 

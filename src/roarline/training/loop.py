@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from roarline.config.training import Training
-from roarline.errors import DataError, JobError
+from roarline.errors import DataError, JobError, UserInputError
 from roarline.seeds import derive_seed
+from roarline.training import processes
 from roarline.training.augmentation import augment, draw
 from roarline.training.batches import Pass, Reading, Split, batch_bounds, passes
 from roarline.training.checkpoint import Checkpoint
@@ -86,6 +87,7 @@ def fit(
 
     Raises:
         DataError: There are fewer than 2 training images, or no validation split for early stopping.
+        UserInputError: A batch has no 2 images for each of the processes that train together.
         JobError: A loss became NaN or infinite, or the device has too little memory.
     """
     count = train_split.labels.shape[0]
@@ -93,11 +95,17 @@ def fit(
         raise DataError(f"the training split has {count} image(s), training needs at least 2")
     if settings.early_stopping and validation_split is None:
         raise DataError("early_stopping needs a validation split, and there is none: leave it out, or cut one")
+    if processes.count() > 1 and min(settings.batch_size, count) < 2 * processes.count():
+        raise UserInputError(
+            f"batch_size is {settings.batch_size}, of {count} images: {processes.count()} processes need 2 images each"
+        )
     run = _Run(objective, train_split, settings, seed, checkpoint, progress)
     run.restore()
     try:
         while run.done < settings.epochs and not run.patience.over:
-            told(run.epoch(validation_split))
+            row = run.epoch(validation_split)
+            if processes.rank() == 0:
+                told(row)
     except torch.OutOfMemoryError as error:
         raise JobError(
             f"{run.device} has too little memory for training with batch_size {settings.batch_size}; lower it, or "
@@ -120,9 +128,9 @@ class _Run:
         if settings.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.steps: Steps = make_steps(objective, settings, self.device)
-        bounds = batch_bounds(split.labels.shape[0], settings.batch_size)
+        bounds = batch_bounds(split.labels.shape[0], settings.batch_size, 2 * processes.count())
         self.bounds = bounds[: math.floor(settings.epoch_fraction * len(bounds)) + 1]
-        self.passes = passes(self.bounds, settings.gradient_accumulation)
+        self.passes = passes(self.bounds, settings.gradient_accumulation, processes.rank(), processes.count())
         self.patience = Patience(settings.early_stopping, objective.goal)
         self.done, self.best_epoch = 0, 0
         self.best: dict[str, float] = {}
@@ -141,16 +149,17 @@ class _Run:
         self._train(epoch, meter)
         rate = self._rate((epoch - 1) * len(self.bounds))
         row: Row = {"epoch": epoch, "learning_rate": rate}
-        row |= {f"train_{name}": value for name, value in meter.means().items()}
+        row |= {f"train_{name}": value for name, value in meter.means(self.device).items()}
         self.done = epoch
         if validation_split is None:
             self.best_epoch = epoch
         else:
-            seen = dict(objective.validate(validation_split))
+            seen = processes.from_first(lambda: dict(objective.validate(validation_split)))
             row |= {f"validation_{name}": value for name, value in seen.items()}
             self._judge(epoch, seen)
         self.curve.append(row)
-        if self.checkpoint and self.checkpoint.due and epoch < self.settings.epochs and not self.patience.over:
+        goes_on = epoch < self.settings.epochs and not self.patience.over
+        if goes_on and self.checkpoint and self.checkpoint.due and processes.rank() == 0:
             self.checkpoint.save(self.state())
         return row
 
@@ -160,14 +169,17 @@ class _Run:
         rates = [self._rate(first_step + step) for step in range(steps)]
         take_scores = self.objective.take_scores if isinstance(self.objective, Scored) else dict
         batches = self._batches(epoch)
-        with _own_draws(self.device, derive_seed(self.seed, "epoch", epoch, "model")):
+        own = ("process", processes.rank()) if processes.rank() else ()
+        with _own_draws(self.device, derive_seed(self.seed, "epoch", epoch, "model", *own)):
             ahead = self._ahead(meter)
             for place, batch in zip(ahead, batches(ahead), strict=True):
                 meter.add(place.step, place.stop - place.start, self.steps.make(batch, place, rates[place.step]))
                 if meter.full and place.last:
                     meter.read(take_scores)
                     self.progress(first_step + place.step + 1, total)
-                    if self.checkpoint and self.checkpoint.due and place.step + 1 < steps:
+                    # Several processes don't stop at one step to save the draws of each: epochs are their steps.
+                    alone = processes.count() == 1
+                    if alone and self.checkpoint and self.checkpoint.due and place.step + 1 < steps:
                         self._save_within(place.step + 1, meter)
             meter.read(take_scores)
         self.progress(first_step + steps, total)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from roarline.errors import JobError
+from roarline.training.processes import summed
 
 _PASSES_BETWEEN_READS = 64
 TOTAL = "loss"
@@ -92,11 +93,17 @@ class Meter:
                     f"(now {self.lr:g}), or use precision: float32"
                 )
 
-    def means(self) -> dict[str, float]:
-        """Means over the images: ``loss``, the sum of the terms; each term where there are several; each score."""
-        terms = {name: total / self.images for name, total in self._losses.items()}
+    def means(self, device: torch.device) -> dict[str, float]:
+        """Means over the images: ``loss``, the sum of the terms; each term where there are several; each score.
+
+        Args:
+            device: Where several processes add up what they saw.
+        """
+        losses, scores = summed(self._losses, device), summed(self._scores, device)
+        seen = summed({"images": self.images, "scored": self.scored}, device)
+        terms = {name: total / seen["images"] for name, total in losses.items()}
         found = {TOTAL: math.fsum(terms.values()), **(terms if len(terms) > 1 else {})}
-        return found | {name: total / self.scored for name, total in self._scores.items()}
+        return found | {name: total / seen["scored"] for name, total in scores.items()}
 
     def state(self) -> dict[str, Any]:
         """What a training that is resumed within the epoch needs; everything was read before."""

@@ -15,9 +15,9 @@ def learning_rate(scheduler: Scheduler, base: float, step: int, steps_per_epoch:
     """The rate of one optimiser step.
 
     Args:
-        scheduler: ``none``: constant; ``step``: times gamma after every ``step_size`` epochs; ``cosine``: half a cosine
-            from base towards 0 over all steps; ``one_cycle``: up from base / 25 to base, then down to base / 250,000,
-            each along half a cosine.
+        scheduler: ``none``: constant; ``step``: times gamma after every ``step_size`` epochs, or after each milestone;
+            ``cosine``: half a cosine from base towards 0 over all steps; ``one_cycle``: up from base / 25 to base, then
+            down to base / 250,000, each along half a cosine.
         base: The optimiser's lr; the peak for one_cycle.
         step: From 0, counted over the whole training.
         steps_per_epoch: Optimiser steps of an epoch, at least 1.
@@ -30,7 +30,10 @@ def learning_rate(scheduler: Scheduler, base: float, step: int, steps_per_epoch:
     if scheduler.name == "none":
         return base
     if scheduler.name == "step":
-        return float(base * scheduler.gamma ** (step // steps_per_epoch // scheduler.step_size))
+        done = step // steps_per_epoch
+        milestones = scheduler.milestones
+        drops = done // scheduler.step_size if milestones is None else sum(done >= after for after in milestones)
+        return float(base * scheduler.gamma**drops)
     if scheduler.name == "cosine":
         return base * (1 + math.cos(math.pi * step / total)) / 2
     if scheduler.name == "one_cycle":

@@ -11,10 +11,12 @@ from torch.amp.grad_scaler import GradScaler
 
 from roarline.config.training import Training
 from roarline.errors import UserInputError
+from roarline.training import processes
 from roarline.training.batches import Pass
 from roarline.training.evaluate import autocast
 from roarline.training.objectives import Batch, Objective, OwnSteps
 from roarline.training.optimizers import make_optimizer
+from roarline.training.processes import SharedLosses
 
 
 class Steps(Protocol):
@@ -41,6 +43,10 @@ def make_steps(objective: Objective, settings: Training, device: torch.device) -
     """
     if not isinstance(objective, OwnSteps):
         return OptimizerSteps(objective, settings, device)
+    if processes.count() > 1:
+        raise UserInputError(
+            f"{type(objective).__name__} makes its own steps, which several processes can't share; start one process"
+        )
     if settings.gradient_accumulation > 1:  # gradient_clip_norm is the objective's to mind
         raise UserInputError(
             f"gradient_accumulation is {settings.gradient_accumulation}, but {type(objective).__name__} has several "
@@ -53,7 +59,8 @@ class OptimizerSteps:
     """One optimiser over all trained parameters, mixed precision, gradients summed over the passes of a step."""
 
     def __init__(self, objective: Objective, settings: Training, device: torch.device) -> None:
-        self.losses, self.device, self.precision = objective.losses, device, settings.precision
+        self.shared, self.device, self.precision = SharedLosses(objective), device, settings.precision
+        self.losses = self.shared.losses
         self.parameters = [parameter for parameter in objective.trained.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(settings.optimizer, self.parameters)
         self.clip_norm = settings.gradient_clip_norm
@@ -66,29 +73,20 @@ class OptimizerSteps:
                 group["lr"] = rate
             for parameter in self.parameters:
                 parameter.grad = None
-        with autocast(self.device, self.precision):
-            terms = self.losses(batch)
-            loss = total(terms)
-        if place.weight != 1:
-            loss = loss * place.weight
-        if self.scaler.is_enabled():
+        with self.shared.apart(last=place.last):
+            with autocast(self.device, self.precision):
+                terms = self.losses(batch)
+                loss = total(terms)
+            if place.weight != 1:
+                loss = loss * place.weight
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            if place.last:
-                if self.clip_norm is not None:
-                    self.scaler.unscale_(self.optimizer)
-                self._clip()
-                self.scaler.step(self.optimizer)
-                self.scaler.update()
-        else:
-            loss.backward()  # type: ignore[no-untyped-call]
-            if place.last:
-                self._clip()
-                self.optimizer.step()
+        if place.last:
+            if self.clip_norm is not None:
+                self.scaler.unscale_(self.optimizer)
+                torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         return terms
-
-    def _clip(self) -> None:
-        if self.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
 
     def state(self) -> dict[str, Any]:
         """See ``Steps``."""
