@@ -6,10 +6,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from roarline.config.explainers import EXPLAINERS
 from roarline.config.masker_params import FixMaskerParams, MaskerLosses
+from roarline.config.training import Training
 from roarline.errors import UserInputError
+from roarline.models.build import build
 from roarline.models.explainers import build_explainer
 from roarline.models.masker_explainers import fix_masker as fix_network
+from roarline.training.batches import ResidentSplit
+from roarline.training.explainer_task import ExplainerTask
 from roarline.training.loop import fit
 from roarline.training.masker_losses import border_variation, prior_divergence
 from roarline.training.masker_objectives import fix_masker
@@ -165,6 +170,29 @@ def test_the_artifact_holds_nothing_of_the_classifier():
         input_size=(SIDE, SIDE), seed=0,
     )  # fmt: skip
     assert all(name.startswith("masker.") for name in net.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fix_masker", "ca_masker"])
+def test_a_resnet50_at_224_px(name):
+    """As published: layers 3 and 4, or all five, cells of 4 px."""
+    classifier = build("torchvision:resnet50", {}, 10, input_size=None, seed=0).eval().requires_grad_(False)
+    component, size = EXPLAINERS[name], (224, 224)
+    layers = {"fix_masker": ["layer3", "layer4"], "ca_masker": ["maxpool", "layer1", "layer2", "layer3", "layer4"]}
+    params = component.params(network={"layers": layers[name], "unchanged": layers[name][:-4]}).model_dump()
+    net = build_explainer(name, classifier, params["network"], num_classes=10, input_size=size, seed=0)
+    settings = Training.model_validate({"epochs": 1, "batch_size": 2})
+    game = component.load_objective()(
+        net, classifier, ExplainerTask(10, False, 1, size, settings, 0), **params["losses"]
+    )
+    images = torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(0))
+    before = net.masker.final.weight.clone()
+    found = fit(game, ResidentSplit(images, torch.arange(4)), None, settings, seed=0)
+    assert found.curve[0]["train_loss"] is not None
+    assert not torch.equal(before, net.masker.final.weight)
+    masks = net.masks(classifier, images[:1])[0, 0]
+    assert masks.shape == size
+    assert torch.equal(masks[::4, ::4].repeat_interleave(4, 0).repeat_interleave(4, 1), masks)
 
 
 def test_several_labels_and_wrong_class_weights_are_refused():
