@@ -31,6 +31,7 @@ from roarline.seeds import derive_seed
 from roarline.stages.classifier_files import size_for, write_weights
 from roarline.stages.job import Context, Job
 from roarline.stages.splits import Normalization, shuffled_order, split_images
+from roarline.stages.tensorboard import told_to_tensorboard
 from roarline.training.checkpoint import Checkpoint
 from roarline.training.explainer_task import ExplainerTask
 from roarline.training.loop import Trained, fit
@@ -50,6 +51,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     """
     parameters, inputs = job.parameters, context.inputs(job)
     settings = Training.model_validate(parameters["training"])
+    if "shuffle_labels" in parameters:  # there is nothing to stop by, see below
+        settings = settings.model_copy(update={"early_stopping": None})
     component = EXPLAINERS[parameters["explainer"]]
     classifier, known = load_classifier(inputs["classifier"])
     path = inputs["dataset"].file(DATASET_FILE)
@@ -77,16 +80,18 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         validation = None  # true labels of other images can't tell which epoch learned shuffled ones best
         if len(dataset.rows("validation")) and "shuffle_labels" not in parameters:
             validation = split_images(dataset, reader, "validation", normalization, context.device).altered()
-        trained = fit(
-            objective,
-            training.altered(),
-            validation,
-            settings,
-            seed=_seed(job, "batches"),
-            checkpoint=Checkpoint(writer.parts),
-            progress=lambda done, total: context.progress(done, total, "steps"),
-        )
-    _card(job, inputs["classifier"], known, trained, settings, size, len(rows), objective.trained).write(writer.out)
+        with told_to_tensorboard(job) as told:
+            trained = fit(
+                objective,
+                training.altered(),
+                validation,
+                settings,
+                seed=_seed(job, "batches"),
+                checkpoint=Checkpoint(writer.parts),
+                told=told,
+                progress=lambda done, total: context.progress(done, total, "steps"),
+            )
+    _card(job, inputs["classifier"], known, trained, size, len(rows), objective.trained).write(writer.out)
     write_weights(writer.out / EXPLAINER_WEIGHTS_FILE, objective.trained)
     write_explainer_curve(writer.out, trained.curve)
 
@@ -131,7 +136,7 @@ def _build(job: Job, classifier: torch.nn.Module, num_classes: int, size: tuple[
 
 
 def _card(
-    job: Job, classifier: Artifact, known: ClassifierCard, trained: Trained, settings: Training,
+    job: Job, classifier: Artifact, known: ClassifierCard, trained: Trained,
     size: tuple[int, int], training_images: int, network: torch.nn.Module,
 ) -> ExplainerCard:  # fmt: skip
     name = job.parameters["explainer"]
@@ -145,7 +150,7 @@ def _card(
         input_size=list(size),
         mean=known.mean,
         std=known.std,
-        epochs=settings.epochs,
+        epochs=len(trained.curve),
         best_epoch=trained.best_epoch,
         validation=trained.best,
         training_images=training_images,
