@@ -208,6 +208,19 @@ def cases(
     pictures.cases(config, set_ or [], output, metric=metric, setting=setting, method=method, count=count)
 
 
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="An experiment.")],
+    second: Annotated[Path, typer.Argument(help="Another one, on the same images: of another classifier, say.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the table as CSV, too.")] = None,
+    set_: Set = None,
+) -> None:
+    """Compare the scores of two experiments image by image, making those that are missing."""
+    from roarline.execution import comparing
+
+    comparing.compare(first, second, set_ or [], output)
+
+
 def _stage_command(stage: str) -> Callable[..., None]:
     def command(
         config: Config,

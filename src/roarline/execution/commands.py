@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -13,13 +14,13 @@ from roarline.artifacts.keys import short
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import read_csv
 from roarline.config.overrides import read_value
-from roarline.errors import ArtifactError, UserInputError
+from roarline.errors import ArtifactError, DataError, UserInputError
 from roarline.execution.devices import parse_device, worker_devices
 from roarline.execution.experiment_view import write_view
 from roarline.execution.leaderboard import leaderboard
 from roarline.execution.plan import Plan
 from roarline.execution.prepared import load, obtain_data, run_jobs
-from roarline.execution.run import equal_failures, needed
+from roarline.execution.run import RunResult, equal_failures, needed
 from roarline.stages import STAGES
 
 
@@ -41,6 +42,9 @@ def run(config: Path, overrides: Sequence[str]) -> None:
 def run_stage(config: Path, overrides: Sequence[str], stage: str, *, only: bool) -> None:
     """`roarline <stage>`."""
     plan, store = load(config, overrides)
+    shared = int(os.environ.get("WORLD_SIZE", "1")) > 1  # torchrun says so to each of its processes
+    if shared and plan.pending:
+        raise DataError(plan.pending)
     plan = obtain_data(plan)
     jobs = plan.of(stage)
     if not jobs:
@@ -57,7 +61,9 @@ def run_stage(config: Path, overrides: Sequence[str], stage: str, *, only: bool)
         if missing:
             stages = [name for name in STAGES if name in {input_stage for input_stage, _ in missing}]
             raise UserInputError(f"{stage} reads what isn't there yet; run first: {', '.join(stages)}")
-    result = run_jobs(plan, store, stage)
+    result = _run_shared(plan, store, stage) if shared else run_jobs(plan, store, stage)
+    if result is None:  # the first process says how it went
+        return
     folder = write_view(plan, store)
     print(
         f"{stage}: {len(jobs)} artifact{'s' if len(jobs) > 1 else ''}, "
@@ -69,6 +75,12 @@ def run_stage(config: Path, overrides: Sequence[str], stage: str, *, only: bool)
         print(f"  … and {len(jobs) - 10} more; `roarline plan {config}` lists all")
     if stage == "report":
         print(f"report: {folder / 'report' / 'index.html'}")
+
+
+def _run_shared(plan: Plan, store: Store, stage: str) -> RunResult | None:
+    from roarline.execution.together import run_together
+
+    return run_together(plan, store, stage)
 
 
 def show_plan(config: Path, overrides: Sequence[str]) -> None:

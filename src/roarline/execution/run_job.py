@@ -8,6 +8,7 @@ import platform
 import re
 import resource
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 
 import roarline
+from roarline.artifacts.store import Writer
 from roarline.execution.plan import import_stage
 from roarline.stages.job import Context, Job
 
@@ -51,12 +53,21 @@ def run_job(job: Job, context: Context, on_wait: Callable[[], None] | None = Non
             **_versions(context.device),
             "seed": job.parameters.get("seed"),
             "started": started.isoformat(timespec="seconds"),
+            **_processes(),
             "duration_s": round(time.perf_counter() - clock, 3),
             "peak_memory_mb": round(_peak_memory_mb(), 1),
             **_peak_device_memory(context.device),
             **writer.provenance,
         }
     return True
+
+
+def follow_job(job: Job, context: Context) -> None:
+    """Compute what another process makes an artifact of, for its sake: both train one network, and only it writes."""
+    context.inputs(job)
+    with tempfile.TemporaryDirectory(prefix="roarline-") as scratch, _numerics(job, context.device):
+        writer = Writer(Path(scratch), context.store.work(job.stage, job.key) / "parts")
+        import_stage(job.stage)(job, context, writer)
 
 
 @contextlib.contextmanager
@@ -79,6 +90,11 @@ def _numerics(job: Job, device: str) -> Any:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+def _processes() -> dict[str, int]:
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return {"processes": torch.distributed.get_world_size()} if together else {}
 
 
 @lru_cache(maxsize=8)
