@@ -1,0 +1,90 @@
+"""torchrun: two processes train what one trains, and only the first writes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from roarline.artifacts.classifier import CURVE_FILE, WEIGHTS_FILE
+from roarline.artifacts.store import Artifact, Store
+from roarline.artifacts.tables import read_csv
+from roarline.config.load import load_experiment
+from roarline.errors import UserInputError
+from roarline.execution.plan import build_plan
+from roarline.execution.run_job import run_job
+from roarline.execution.together import run_together
+from roarline.stages.job import Context
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+name: together
+data: {dataset: digits, limit: {train: 61, validation: 20, test: 10}}
+model: {arch: tests.execution.test_together.two_layers}
+train-cls:
+  epochs: 3
+  batch_size: 16
+  optimizer: {name: adam, lr: 0.01}
+  augmentation: {horizontal_flip: true}
+  threads: 1
+attribution: {target: label, methods: [{name: gradient}]}
+runtime: {device: cpu, workers: 1, artifacts: ARTIFACTS}
+"""
+
+
+def two_layers(num_classes: int) -> nn.Module:
+    """Without batch norm, whose statistics would be of each process's own images."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 16), nn.Tanh(), nn.Linear(16, num_classes))
+
+
+def written(folder: Path) -> Path:
+    config = folder / "config.yaml"
+    config.write_text(CONFIG.replace("ARTIFACTS", str(folder / "artifacts")))
+    return config
+
+
+def classifier(config: Path, stages: tuple[str, ...] = ()) -> Artifact:
+    """The config's classifier; the stages named are made here, in this process."""
+    experiment = load_experiment(config, [])
+    store = Store(experiment.runtime.artifacts)
+    jobs = {job.stage: job for job in build_plan(experiment).jobs}
+    for stage in stages:
+        run_job(jobs[stage], Context(store))
+    return store.open("train-cls", jobs["train-cls"].key)
+
+
+def test_two_processes_train_what_one_does(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    alone, shared = written(tmp_path / "one"), written(tmp_path / "two")
+    one = classifier(alone, ("prepare-data", "train-cls"))
+    shutil.copytree(tmp_path / "one" / "artifacts" / "prepare-data", tmp_path / "two" / "artifacts" / "prepare-data")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "roarline", "train-cls")
+    done = subprocess.run(
+        [sys.executable, *torchrun, str(shared)], cwd=ROOT, capture_output=True, text=True, timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("train-cls: 1 artifact, 1 job made") == 1  # one of the processes says so
+    two = classifier(shared)
+    first, second = load_file(one.file(WEIGHTS_FILE)), load_file(two.file(WEIGHTS_FILE))
+    for name, weights in first.items():
+        torch.testing.assert_close(second[name], weights, rtol=0, atol=1e-4)  # Adam amplifies float32 sums' last bits
+    curve, other = read_csv(one.file(CURVE_FILE)), read_csv(two.file(CURVE_FILE))
+    for column in ("train_loss", "train_accuracy", "validation_loss"):
+        assert [float(v) for v in other[column]] == pytest.approx([float(v) for v in curve[column]], rel=1e-3)
+    assert two.manifest.provenance["processes"] == 2
+    assert "processes" not in one.manifest.provenance
+
+
+def test_a_stage_that_trains_nothing_is_refused(tmp_path):
+    experiment = load_experiment(written(tmp_path), [])
+    with pytest.raises(
+        UserInputError, match=r"extract-attribution-maps can't be shared .* only train-cls and train-explainer"
+    ):
+        run_together(build_plan(experiment), Store(tmp_path), "extract-attribution-maps")
