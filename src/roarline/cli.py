@@ -168,12 +168,19 @@ def export(
         float, typer.Option(min=0.0, max=1.0, help="Masked images keep this share of the pixels.")
     ] = 0.2,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the raw images, where they are not packed.")] = None,
+    sign: Annotated[
+        str | None,
+        typer.Option(help="How maps are read: signed, positive, absolute, squared; default: as evaluated."),
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="How maps are read as masks: min_max or none; default: as evaluated.")
+    ] = None,
     artifacts: Artifacts = _DEFAULT_ARTIFACTS,
 ) -> None:
     """Write maps as PNG and npz with masked images, or tables as CSV."""
     from roarline.execution import commands
 
-    commands.export(artifact, output, limit, kept_fraction, data_root, artifacts)
+    commands.export(artifact, output, limit, kept_fraction, data_root, artifacts, sign, mask)
 
 
 @app.command()

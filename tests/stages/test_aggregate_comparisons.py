@@ -108,6 +108,26 @@ def test_scores_that_are_no_means_take_part(store: Store, values: dict[str, np.n
     assert row["spearman_images"] is None
 
 
+def test_points_of_another_similarity_are_no_points_of_a_setting(store: Store, values: dict[str, np.ndarray]) -> None:
+    """Layers of sanity checks: by SSIM the methods' order is turned round, and by HOG it is not."""
+    turned = {"good": values["bad"], "bad": values["good"], "chance": values["chance"]}
+    settings = {
+        "above chance, hog": values, "layer=1 fc, hog": values, "layer=2 conv, hog": values,
+        "above chance, ssim": turned, "layer=1 fc, ssim": turned,
+    }  # fmt: skip
+    inputs = {
+        f"scores:{name}": publish_scores(
+            store, name, {("morf", setting): found[name] for setting, found in settings.items()}
+        )
+        for name in values
+    }
+    tables = read_comparisons(aggregate(store, inputs))
+    found = {(row["setting"], row["factor"]): row for row in tables["rank_stability_summary"]}
+    assert found["above chance, hog", "layer"]["points"] == 2
+    assert found["above chance, hog", "layer"]["tau_min"] == found["above chance, ssim", "layer"]["tau_min"] == 1
+    assert found["above chance, ssim", "layer"]["points"] == 1
+
+
 def test_sweep_points_are_compared_with_the_base_and_change_no_score(
     store: Store, values: dict[str, np.ndarray]
 ) -> None:

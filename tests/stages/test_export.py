@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,45 @@ def test_maps_are_exported_raw_and_as_pictures(experiment: tuple[Store, Job], tm
         assert shown.shape == (256, 256, 3)
         np.testing.assert_array_equal(shown[::32, ::32], heat_map(rows.maps[row], signed=True))
     assert any("the first 5 of 16 maps" in line for line in said)
+
+
+def test_maps_are_read_as_they_were_evaluated_or_as_asked(experiment: tuple[Store, Job], tmp_path: Path):
+    """The sign is no part of a map's key, and the method's default need not be what an experiment asked for."""
+    store, _ = experiment
+    values = map_rows(_RECIPE, "gradient").maps[0]
+    maps = _published(store, "extract-attribution-maps", "5" * 64, {"method": "gradient"}, {}, "maps.h5", experiment)
+
+    def shown(folder: str, **asked: Any) -> tuple[np.ndarray, str]:
+        said = list(export(maps, tmp_path / folder, limit=1, **asked))
+        (picture,) = (tmp_path / folder / "heat_maps").iterdir()
+        return np.asarray(Image.open(picture))[::32, ::32], next(line for line in said if "sign" in line)
+
+    for folder, asked, sign, why in (
+        ("plain", {}, "signed", "the method's default"), ("asked", {"sign": "absolute"}, "absolute", "as asked"),
+    ):  # fmt: skip
+        picture, line = shown(folder, **asked)
+        expected = heat_map(np.abs(values), signed=False) if sign == "absolute" else heat_map(values, signed=True)
+        np.testing.assert_array_equal(picture, expected)
+        assert f"sign {sign}" in line
+        assert why in line
+    for number, sign in enumerate(("positive", "squared")):
+        _published(store, "evaluate-localization", f"{number}" * 64, {"sign": sign, "mask": "none"}, {"maps": maps})
+        _, line = shown(f"evaluated {number}")
+        assert ("sign positive, as masks with none (as they were evaluated)" in line) == (number == 0)
+    assert "--sign and --mask choose one" in line
+
+
+def _published(
+    store: Store, stage: str, key: str, parameters: dict[str, Any], inputs: dict[str, Artifact],
+    copied: str | None = None, experiment: tuple[Store, Job] | None = None,
+) -> Artifact:  # fmt: skip
+    with store.writer(stage, 1, key, "by hand", parameters, inputs) as writer:
+        assert writer is not None
+        if copied and experiment:
+            (writer.out / copied).write_bytes(_artifact(experiment, "maps:gradient").file(copied).read_bytes())
+        else:
+            (writer.out / "empty").write_bytes(b"")
+    return store.open(stage, key)
 
 
 def test_without_their_data_set_maps_have_no_masked_images(experiment: tuple[Store, Job], tmp_path: Path):

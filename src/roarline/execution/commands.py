@@ -7,12 +7,14 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from roarline.artifacts.files import read_json
 from roarline.artifacts.keys import short
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import read_csv
+from roarline.config.component import Sign
+from roarline.config.experiment import MaskReading
 from roarline.config.overrides import read_value
 from roarline.errors import ArtifactError, DataError, UserInputError
 from roarline.execution.devices import parse_device, worker_devices
@@ -217,13 +219,24 @@ def explain(
     print(f"picture: {output}")
 
 
-def export(artifact: str, output: Path, limit: int, kept_fraction: float, data_root: Path | None, root: Path) -> None:
-    """`roarline export`."""
+def export(
+    artifact: str, output: Path, limit: int, kept_fraction: float, data_root: Path | None, root: Path,
+    sign: str | None = None, mask: str | None = None,
+) -> None:  # fmt: skip
+    """`roarline export`.
+
+    Raises:
+        UserInputError: There is no such sign or reading of masks, or no such artifact.
+    """
     from roarline.stages import export as stage
 
+    for name, given, known in (("sign", sign, get_args(Sign)), ("mask", mask, get_args(MaskReading))):
+        if given is not None and given not in known:
+            raise UserInputError(f"--{name} {given}: expected one of {', '.join(known)}")
     for line in stage.export(
-        find_artifact(artifact, root), output, limit=limit, kept_fraction=kept_fraction, data_root=data_root
-    ):
+        find_artifact(artifact, root), output, limit=limit, kept_fraction=kept_fraction, data_root=data_root,
+        sign=cast("Sign | None", sign), reading=mask,
+    ):  # fmt: skip
         print(line)
 
 

@@ -44,7 +44,7 @@ STAGES: dict[str, StageSpec] = {
         "Maps of networks with random weights, of shuffled labels, of other classes: do they change?",
     ),
     "aggregate-scores": StageSpec(
-        2,
+        3,
         "roarline.stages.aggregate_scores:run",
         "Scores with intervals, differences to random, ranks; tests, agreement, stability",
     ),

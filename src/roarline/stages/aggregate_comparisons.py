@@ -288,7 +288,7 @@ def _stability(
         found += [
             Point(other.partition("=")[0], other.partition("=")[2], values)
             for (name, other), values in by_point[id(family)].items()
-            if name == metric and other != setting and other.startswith(points)
+            if name == metric and other != setting and other.startswith(points) and _kind(other) == _kind(setting)
         ]
         placed, agreed = stability(base, found, higher_is_better=bool(one.higher_is_better))
         name = {"metric": metric, "setting": setting}
@@ -304,6 +304,11 @@ def _stability(
                 for row in agreed
             ],
         )  # fmt: skip
+
+
+def _kind(setting: str) -> str:
+    """What stands behind the comma: points and sums of a similarity are compared with those of the same."""
+    return setting.partition(", ")[2]
 
 
 def _repeat_points(one: Scored) -> Iterator[Point]:

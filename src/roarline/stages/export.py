@@ -22,6 +22,7 @@ from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.retraining import CELL_FILE, PREDICTIONS_FILE
 from roarline.artifacts.store import Artifact
 from roarline.artifacts.tables import SCORES_FILE, read_parquet, write_csv
+from roarline.config.component import Sign
 from roarline.config.localization import MASKS_AS_THEY_ARE
 from roarline.config.methods import METHODS
 from roarline.data.loading import ImageReader, normalise
@@ -46,17 +47,22 @@ class Options:
         limit: At most so many maps or images; tables are always whole.
         kept_fraction: Share of the pixels that masked images keep, the most relevant ones, in [0, 1].
         data_root: Folder of the raw images, where they are not packed.
+        sign: How the values of maps are read; None: as ``_sign_and_reading`` finds.
+        reading: How maps are read as masks, ``min_max`` or ``none``; None: likewise.
     """
 
     out: Path
     limit: int
     kept_fraction: float
     data_root: Path | None
+    sign: Sign | None = None
+    reading: str | None = None
 
 
 def export(
-    artifact: Artifact, out: Path, *, limit: int = 100, kept_fraction: float = 0.2, data_root: Path | None = None
-) -> Iterator[str]:
+    artifact: Artifact, out: Path, *, limit: int = 100, kept_fraction: float = 0.2, data_root: Path | None = None,
+    sign: Sign | None = None, reading: str | None = None,
+) -> Iterator[str]:  # fmt: skip
     """Write an artifact's content for other programs; what is there under the same name is replaced.
 
     Args:
@@ -65,6 +71,8 @@ def export(
         limit: See ``Options``.
         kept_fraction: See ``Options``.
         data_root: See ``Options``.
+        sign: See ``Options``.
+        reading: See ``Options``.
 
     Yields:
         One line for each thing that was written.
@@ -80,7 +88,7 @@ def export(
             f"{artifact.path}: artifacts of {artifact.manifest.stage!r} can't be exported; "
             f"those of {', '.join(_EXPORTERS)} can"
         )
-    options = Options(out, limit, kept_fraction, data_root)
+    options = Options(out, limit, kept_fraction, data_root, sign, reading)
     if exporter is _maps:
         _images_of(artifact, options)
     make_output_folder(out)
@@ -103,8 +111,8 @@ def _maps(artifact: Artifact, options: Options) -> Iterator[str]:
     with MapsFile(artifact.file(MAPS_FILE)) as file:
         rows = list(range(min(options.limit, len(file))))
         names = [file_name(file.sample_ids[row], int(file.targets[row])) for row in rows]
-        component = METHODS.get(str(artifact.manifest.parameters.get("method")))
-        sign = component.sign if component else "signed"
+        sign, reading, said = _sign_and_reading(artifact, options)
+        yield said
         with atomic_path(options.out / "maps.npz") as partial, partial.open("wb") as stream:
             np.savez_compressed(
                 stream,
@@ -122,7 +130,6 @@ def _maps(artifact: Artifact, options: Options) -> Iterator[str]:
         yield f"{options.out / 'heat_maps'}: {len(rows)} heat maps (PNG; each on its own scale)"
         method = str(artifact.manifest.parameters.get("method"))
         folder = "_".join(file_name(part) for part in (*_made_for(artifact), method) if part)
-        reading = "none" if method in MASKS_AS_THEY_ARE else "min_max"
         yield from export_layouts.masks(file, rows, options.out, folder, sign=sign, reading=reading, name=file_name)
         if source is None:
             yield "no masked images: the data set of these maps is not in the same artifact folder"
@@ -131,6 +138,37 @@ def _maps(artifact: Artifact, options: Options) -> Iterator[str]:
             yield from _masked(source, options, file, names, planes, seed)
         if len(file) > len(rows):
             yield f"the first {len(rows)} of {len(file)} maps; --limit says how many"
+
+
+def _sign_and_reading(artifact: Artifact, options: Options) -> tuple[Sign, str, str]:
+    """How maps are read, which is no part of them: as asked, as they were evaluated, or as the method's default is.
+
+    Returns:
+        Sign, reading as masks, and a line that says so.
+    """
+    method = str(artifact.manifest.parameters.get("method"))
+    component = METHODS.get(method)
+    sign: Sign = component.sign if component else "signed"
+    reading, source = "none" if method in MASKS_AS_THEY_ARE else "min_max", "the method's default"
+    evaluated = [
+        other.manifest.parameters
+        for other in artifact.store.artifacts()
+        if other.manifest.stage.startswith("evaluate-") and _reads(other, artifact)
+    ]
+    signs, readings = ({each[name] for each in evaluated if name in each} for name in ("sign", "mask"))
+    if len(signs) == 1 and len(readings) <= 1:
+        sign, source = signs.pop(), "as they were evaluated"
+        reading = readings.pop() if readings else reading
+    elif evaluated and not (options.sign and options.reading):
+        source = "the method's default; they were evaluated in several ways, --sign and --mask choose one"
+    if options.sign or options.reading:
+        sign, reading, source = options.sign or sign, options.reading or reading, "as asked"
+    return sign, reading, f"maps are read with sign {sign}, as masks with {reading} ({source})"
+
+
+def _reads(other: Artifact, maps: Artifact) -> bool:
+    entry = other.manifest.inputs.get("maps")
+    return entry is not None and (entry.stage, entry.key) == (maps.manifest.stage, maps.manifest.key)
 
 
 def _images_of(artifact: Artifact, options: Options) -> Artifact | None:
