@@ -40,7 +40,7 @@ def fold_batch_norms(model: nn.Module, image_shape: Sequence[int], *, before: Se
         return model
     folded = copy.deepcopy(model)
     for convolution, normalisation in pairs:
-        fused = fuse_conv_bn_eval(folded.get_submodule(convolution), folded.get_submodule(normalisation))  # type: ignore[type-var]
+        fused = fuse_conv_bn_eval(folded.get_submodule(convolution), folded.get_submodule(normalisation))  # type: ignore[type-var, arg-type]
         _set(folded, convolution, fused)
         _set(folded, normalisation, nn.Identity())
     return folded.eval()
