@@ -72,7 +72,7 @@ class _Case:
             )
             for gradient in (True, False)
         )
-        self.rows = pass_size(side, side, self.device)
+        self.rows = pass_size(side, side, self.device, keeps_activations=True)
         self.images = max(1, self.rows // len(_AREAS))
         generator = torch.Generator().manual_seed(0)
         drawn = torch.randn(self.rows, 3, side, side, generator=generator).to(self.device)

@@ -24,11 +24,11 @@ from roarline.artifacts.maps import MAPS_FILE, MapRows, MapsFile, join_parts, wr
 from roarline.artifacts.score_parts import ScoreParts
 from roarline.config.perturbation import EvaluatePerturbation
 from roarline.data.loading import ImageReader
+from roarline.models.folding import fold_batch_norms
 from roarline.stages import perturbation_inputs
 from roarline.stages.evaluate_perturbation import (
     Measured,
     Scoring,
-    network_to_score,
     rows_per_part,
     rows_to_score,
     score_rows,
@@ -122,8 +122,10 @@ class _Run:
         self._dataset, self._maps = DatasetFile(folder / DATASET_FILE), MapsFile(folder / MAPS_FILE)
         self._reader = ImageReader(self._dataset, None)
         self._measured = Measured.of(parameters, side * side)
-        folded = network_to_score(model, card, parameters, (side, side))
-        self._scoring = Scoring(folded, card, self._measured, parameters, mean.tolist(), torch.device(options.device))
+        self._scoring = Scoring(
+            model, card, self._measured, parameters, mean.tolist(), torch.device(options.device),
+            folded=fold_batch_norms(model, (3, side, side)),
+        )  # fmt: skip
 
     @property
     def passes_an_image(self) -> int:

@@ -48,7 +48,8 @@ def test_the_recipes_show_every_method_that_is_no_control(name: str) -> None:
     for path in (CONFIGS / f"{name}-all.yaml", CONFIGS / f"{name}-16.yaml"):
         methods = yaml.safe_load(path.read_text())["attribution"]["methods"]
         shown |= {entry.get("method", entry["name"]) for entry in methods}
-    assert {method for method, component in METHODS.items() if not component.baseline} <= shown
+    to_train = {"explainer"}  # draws the masks of a network that must be trained first
+    assert {method for method, component in METHODS.items() if not component.baseline} - to_train <= shown
 
 
 def test_other_classifiers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

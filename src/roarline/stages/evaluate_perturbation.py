@@ -97,22 +97,13 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         measured, device = Measured.of(parameters, size[0] * size[1]), torch.device(context.device)
         if "attribution" in parameters:
             measured.measures.append(noisy_maps(parameters, inputs, reader, size, device))
-        network = network_to_score(model, card, parameters, size)
-        scoring = Scoring(network, card, measured, parameters, _fill_mean(dataset, card), device)
+        folded = fold_batch_norms(model, (3, *size)) if is_published(card.arch) else None
+        scoring = Scoring(model, card, measured, parameters, _fill_mean(dataset, card), device, folded=folded)
         altered = len(measured.altered.removals)
         parts = ScoreParts(writer.parts, len(rows), rows_per_part(*size), altered, len(measured.columns))
         values = score_rows(scoring, rows, reader, maps, parts, context.progress)
         writer.provenance |= {f"{name}_s": round(spent, 3) for name, spent in scoring.removal.watch.take().items()}
     write_scores(writer.out, rows, values, measured, parameters["score"])
-
-
-def network_to_score(
-    model: nn.Module, card: ClassifierCard, parameters: Mapping[str, Any], size: tuple[int, int]
-) -> nn.Module:
-    """The classifier, batch normalisation folded; as it is where it, or a metric that sees it, is the user's own."""
-    if not is_published(card.arch) or parameters.get("own_metrics"):
-        return model
-    return fold_batch_norms(model, (3, *size))
 
 
 def score_rows(
@@ -132,7 +123,11 @@ def score_rows(
 
 
 class Scoring:
-    """A classifier on its device, and what is to be done to its images."""
+    """A classifier on its device, and what is to be done to its images.
+
+    Args:
+        folded: The same function in fewer steps, which images go through; metrics of users get the classifier itself.
+    """
 
     def __init__(
         self,
@@ -142,14 +137,18 @@ class Scoring:
         parameters: Mapping[str, Any],
         fill_mean: Sequence[float],
         device: torch.device,
+        *,
+        folded: nn.Module | None = None,
     ) -> None:
         self.card, self.altered, self.measures, self.parameters = card, measured.altered, measured.measures, parameters
         self.device = device
         self.removal = RemovalInputs(measured.altered, parameters, card, fill_mean, device)
         self.format = memory_format(card.arch)
-        self.model = model.to(device).to(memory_format=self.format)  # type: ignore[call-overload]
+        model = model.to(device).to(memory_format=self.format)  # type: ignore[call-overload]
+        self.model = model if folded is None else folded.to(device).to(memory_format=self.format)  # type: ignore[call-overload]
         self.network = Network(
             self.model,
+            model,
             card,
             device,
             score=parameters["score"],

@@ -30,6 +30,8 @@ class Network:
     """A classifier on its device, and how its output is read.
 
     Attributes:
+        model: What images go through.
+        as_built: The same function with all of its modules, for code of users.
         score: ``probability`` or ``logit``.
         fill_mean: The training split's mean, in [0, 1].
         mixed: bfloat16 in the network's passes.
@@ -39,6 +41,7 @@ class Network:
     """
 
     model: nn.Module
+    as_built: nn.Module
     card: ClassifierCard
     device: torch.device
     score: str

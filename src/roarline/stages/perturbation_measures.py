@@ -58,7 +58,7 @@ class OwnMeasure:
         self.metric, self.columns = metric, [(metric.name, "")]
 
     def __call__(self, rows: MeasuredRows) -> list[Judged]:
-        model, seed = rows.network.model, rows.network.seed
+        model, seed = rows.network.as_built, rows.network.seed
         values = measure(self.metric, model, rows.images, rows.targets, rows.maps, rows.sample_ids, seed)
         return [judged(torch.from_numpy(values))]
 
