@@ -159,7 +159,7 @@ def _sign_and_reading(artifact: Artifact, options: Options) -> tuple[Sign, str, 
     if len(signs) == 1 and len(readings) <= 1:
         sign, source = signs.pop(), "as they were evaluated"
         reading = readings.pop() if readings else reading
-    elif evaluated and not (options.sign and options.reading):
+    elif evaluated:
         source = "the method's default; they were evaluated in several ways, --sign and --mask choose one"
     if options.sign or options.reading:
         sign, reading, source = options.sign or sign, options.reading or reading, "as asked"
