@@ -104,12 +104,13 @@ def network_for(method: MethodCall, model: nn.Module, image_shape: Sequence[int]
         image_shape: (C, H, W) of its inputs.
 
     Returns:
-        A copy, or the model itself where nothing is folded; methods of users get the model itself.
+        A copy, or the model itself where nothing is folded; methods of users get the model itself, and so do learned
+        explainers, which may read any of its layers.
 
     Raises:
         ModelError: There is no such layer.
     """
-    if not method.builtin:
+    if not method.builtin or "explainer" in method.extras:
         return model
     layer = method.params.get("layer", "auto")
     return fold_batch_norms(
