@@ -5,26 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from roarline.execution.executor import Watcher, drop_hopeless
 from roarline.execution.worker import Message, work
 from roarline.stages.job import Job
 
 _TRIES = 3
-NOT_RUN = "not run:"
-
-
-class Watcher(Protocol):
-    """Who is told how the jobs go."""
-
-    def started(self, job: Job) -> None: ...
-    def said(self, job: Job, message: Message) -> None: ...
-    def ended(self, job: Job, message: Message) -> None: ...
 
 
 @dataclass
@@ -67,7 +59,7 @@ class LocalExecutor:
         failed: dict[str, Message] = {}
         try:
             while queue or any(worker.job for worker in self._workers):
-                self._skip_hopeless(queue, failed, watcher)
+                drop_hopeless(queue, failed, watcher)
                 self._place(queue, done, watcher)
                 busy = [worker for worker in self._workers if worker.job]
                 if not busy:
@@ -92,16 +84,6 @@ class LocalExecutor:
                 worker.process.kill()
             worker.pipe.close()
         self._workers.clear()
-
-    def _skip_hopeless(self, queue: list[Job], failed: dict[str, Message], watcher: Watcher) -> None:
-        for job in list(queue):
-            broken = [stage for stage, key in job.inputs.values() if key in failed]
-            if broken:
-                queue.remove(job)
-                failed[job.key] = Message(
-                    "failed", f"{NOT_RUN} waits on {broken[0]}, which failed", failed_code(failed, job)
-                )
-                watcher.ended(job, failed[job.key])
 
     def _place(self, queue: list[Job], done: set[str], watcher: Watcher) -> None:
         for job in list(queue):
@@ -172,11 +154,6 @@ class LocalExecutor:
         else:
             done.add(job.key)
         watcher.ended(job, message)
-
-
-def failed_code(failed: Mapping[str, Message], job: Job) -> int:
-    """Exit code of a job that can't run because of the failures it depends on."""
-    return max((failed[key].exit_code for _, key in job.inputs.values() if key in failed), default=1)
 
 
 def available_cpus() -> int:

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from roarline.artifacts.store import Store
 from roarline.errors import JobError, RoarlineError
 from roarline.execution.devices import worker_devices
-from roarline.execution.local import NOT_RUN, LocalExecutor
+from roarline.execution.executor import NOT_RUN
+from roarline.execution.local import LocalExecutor
 from roarline.execution.planned import Plan
 from roarline.execution.worker import Message
 from roarline.stages.job import Job
