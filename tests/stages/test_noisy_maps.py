@@ -27,7 +27,7 @@ from tests.stages.toy_classifier import job_for, toy_classifier, toy_dataset
 
 BOXES = np.array([[image, 0, 2, 2, 9, 9] for image in range(COUNT)])
 ENTRY = {"batched": True, "params": {}, "channels": "sum", "dtype": "float32", "precision": "float32", "seed": 0}
-RADIUS, COPIES = 0.02, 3
+RADIUS, COPIES = 0.05, 3
 
 
 @pytest.fixture
