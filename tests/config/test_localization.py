@@ -62,3 +62,36 @@ def test_settings_of_other_metrics_are_in_no_key() -> None:
 
     assert keys() == keys(grid={"count": 3}) == keys(class_matrix={"images": 3})
     assert keys() != keys(threshold_step=0.1)
+
+
+def test_each_metric_takes_the_ground_truth_that_it_judges_by() -> None:
+    metrics = ["pointing_game", "roc_auc", "le", "gini_sparseness"]
+    section = EvaluateLocalization(metrics=metrics)
+    assert section.kinds() == {"pointing_game": "auto", "roc_auc": "auto", "le": "boxes"}
+    assert section.kinds("boxes") == {"pointing_game": "boxes", "roc_auc": "auto", "le": "boxes"}
+    by_boxes = EvaluateLocalization(metrics=metrics, ground_truth="boxes")
+    assert set(by_boxes.kinds().values()) == {"boxes"}
+    one = EvaluateLocalization(metrics=metrics, ground_truth={"pointing_game": "segmentation"})
+    assert one.kinds("boxes") == {"pointing_game": "segmentation", "roc_auc": "auto", "le": "boxes"}
+
+
+def test_pointing_games_on_voc_are_by_boxes() -> None:
+    section = {"metrics": ["pointing_game", "roc_auc"]}
+    (job, _) = build_plan(experiment("voc", **section)).of("evaluate-localization")
+    assert job.parameters["ground_truth"] == {"pointing_game": "boxes", "roc_auc": "auto"}
+    (job, _) = build_plan(experiment("coco", **section)).of("evaluate-localization")
+    assert job.parameters["ground_truth"] == {"pointing_game": "auto", "roc_auc": "auto"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"roc_auc": "boxes"}, "'roc_auc' is not among the metrics"),
+        ({"le": "segmentation"}, "'le' always takes boxes"),
+        ({"gini_sparseness": "boxes"}, "'gini_sparseness' needs no ground truth"),
+        ({"pxap": "masks"}, "Input should be 'auto', 'segmentation' or 'boxes'"),
+    ],
+)
+def test_wrong_kinds_are_refused(asked: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        EvaluateLocalization(metrics=["pxap", "le", "gini_sparseness"], ground_truth=asked)

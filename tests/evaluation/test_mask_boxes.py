@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -125,7 +127,37 @@ def test_largest_part_by_labelling(seed: int) -> None:
     assert np.bincount(within[within > 0]).max() == np.bincount(labels[labels > 0]).max()
 
 
-def test_a_perfect_mask_is_best_and_a_constant_one_finds_nothing() -> None:
+@pytest.mark.parametrize(("mode", "value"), [("max", 1.0), ("min", 0.0)])
+def test_constant_masks_as_the_modes_max_and_min(
+    scored: tuple[Tensor, dict[str, np.ndarray], dict[str, float]], mode: str, value: float
+) -> None:
+    """There the original sets what is in by hand: all of a mask of ones, nothing of a mask of zeros."""
+    _, arrays, _ = scored
+    _, params = case("s3_score_bboxes")
+    expected = dict(zip(params["keys"], arrays["out_table"][params["modes"].index(mode)], strict=True))
+    masks = torch.full((6, 224, 224), value)
+    inside = binarised(masks)
+    assert inside.double().mean().item() == expected["binarized"]
+    parts = np.stack([largest_part(one) for one in inside.numpy()])
+    area, _ = box_saliency(torch.from_numpy(parts), torch.zeros(6), (224, 224))
+    assert area.mean().item() == pytest.approx(expected["SM1"], abs=1e-6)
+    found = []
+    for image in range(6):
+        boxes = arrays["in_gt_boxes"][arrays["in_gt_boxes"][:, 0] == image, 1:]
+        found.append(box_scores(masks[image].numpy(), parts[image], boxes, "original"))
+    assert np.mean([one.f1.max() for one in found]) == pytest.approx(expected["F1"], abs=1e-6)
+    assert np.mean([one.localization_error for one in found]) == expected["LE"]
+
+
+@pytest.mark.parametrize("threshold", ["mean", "area"])
+def test_constant_masks(threshold: Literal["mean", "area"]) -> None:
+    masks = torch.tensor([1.0, 0.3, 0.0])[:, None, None].expand(3, 4, 5)
+    assert binarised(masks, threshold).flatten(1).all(dim=1).tolist() == [True, True, False]
+    assert not binarised(masks, threshold)[2].any()
+    assert not binarised(masks, threshold, "original").any()  # the published rule on its own: above the mean
+
+
+def test_a_perfect_mask_is_best() -> None:
     mask = np.zeros((20, 20), dtype=np.float32)
     mask[3:9, 5:16] = 1
     box = np.array([[5, 3, 16, 9]])
@@ -134,7 +166,7 @@ def test_a_perfect_mask_is_best_and_a_constant_one_finds_nothing() -> None:
     assert found.iou[0] == 1
     assert found.localization_error == 0
     assert found.f1[0] == pytest.approx(1, abs=2e-6)  # published denominators have 1e-6 more
-    assert largest_part(binarised(torch.full((1, 4, 4), 0.3))[0].numpy()).tolist() == [0, 0, 0, 0]
+    assert largest_part(binarised(torch.zeros(1, 4, 4))[0].numpy()).tolist() == [0, 0, 0, 0]
 
 
 def test_corrected_boxes_are_cut_at_the_image_and_keep_their_last_row() -> None:

@@ -23,8 +23,10 @@ def publish(store: Store, method: str, values: np.ndarray, ids: list[str], group
     def write(folder: Path) -> None:
         statuses = ["broke" if np.isnan(row).any() else "ok" for row in values]
         metrics = {
-            "max_box_acc": Features(values, statuses, "best_threshold"),
-            "pointing_game": Features(values[:, :1], statuses, "mean_value", "mean over classes", groups),
+            "max_box_acc": Features(values, statuses, "best_threshold", ground_truth="boxes"),
+            "pointing_game": Features(
+                values[:, :1], statuses, "mean_value", "mean over classes", groups, "segmentation"
+            ),
         }
         write_features(folder / FEATURES_FILE, ids, groups, metrics)
 
@@ -53,6 +55,7 @@ def test_scores_are_functions_of_the_means(store: Store) -> None:
         assert by_class["setting"] == "mean over classes"
         expected = np.mean([np.nanmean(features[groups == group, 0]) for group in range(3)])
         assert by_class["value"] == pytest.approx(expected)
+        assert (best["ground_truth"], by_class["ground_truth"]) == ("boxes", "segmentation")
     assert sorted(rows[name, "max_box_acc"]["rank"] for name in METHODS)[0] == 1
 
 

@@ -25,7 +25,7 @@ from tests.stages.toy_classifier import job_for, make_artifact
 METHODS = {"good": "gradient", "bad": "sobel", "chance": "random"}
 COLUMNS = [
     "dataset", "model", "method", "metric", "setting", "value", "ci_low", "ci_high", "n", "failed", "higher_is_better",
-    "unit", "difference_to_random", "difference_ci_low", "difference_ci_high", "rank", "status",
+    "unit", "ground_truth", "difference_to_random", "difference_ci_low", "difference_ci_high", "rank", "status",
 ]  # fmt: skip
 
 Values = Mapping[tuple[str, str], np.ndarray]
@@ -334,3 +334,17 @@ def scipy_bootstrap_s(rng: np.random.Generator) -> float:
     for _ in range(40):
         stats.bootstrap((rng.random(450),), np.mean, n_resamples=2000, method="percentile", rng=rng)
     return (time.process_time() - start) / 40
+
+
+def test_tables_say_what_objects_a_metric_was_judged_by(store: Store, scored: dict[str, Artifact]) -> None:
+    def write(folder: Path) -> None:
+        names = ("sample_id", "target", "metric", "setting", "value", "status", "ground_truth")
+        rows = [("s0", 0, "le", "", 1.0, "ok", "boxes"), ("s0", 0, "gini_sparseness", "", 0.5, "ok", "")]
+        columns = zip(*rows, strict=True)
+        write_parquet(folder / SCORES_FILE, {name: list(column) for name, column in zip(names, columns, strict=True)})
+
+    inputs = {f"localization:{name}": make_artifact(store, name, {}, write) for name in METHODS}
+    table = read_parquet(aggregate(store, scored | inputs).file(SCORES_FILE))
+    found = dict(zip(table["metric"], table["ground_truth"], strict=True))
+    assert found.pop("le") == "boxes"
+    assert set(found.values()) == {""}

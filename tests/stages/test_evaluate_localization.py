@@ -32,6 +32,7 @@ PARAMETERS = {
     **EvaluateLocalization(metrics=EVERY, tolerance_px=2, threshold_step=STEP).model_dump(
         mode="json", exclude={"grid", "class_matrix"}
     ),
+    "ground_truth": EvaluateLocalization(metrics=EVERY).kinds(),
     "sign": "signed", "mask": "min_max", "seed": 0, "threads": 1,
 }  # fmt: skip
 
@@ -205,7 +206,7 @@ def test_results_do_not_depend_on_parts_and_an_interrupted_run_goes_on(
     values = distinct_values(COUNT, SIDE)
     whole = evaluate(store, dataset, values, rows)
     monkeypatch.setattr(stage, "rows_per_part", lambda height, width: 5)
-    computed, original = [], stage.score_rows
+    computed, original = [], stage.batches_of
 
     def failing(rows: Any, span: slice, *rest: Any) -> Any:
         computed.append(span.start)
@@ -213,7 +214,7 @@ def test_results_do_not_depend_on_parts_and_an_interrupted_run_goes_on(
             raise KeyboardInterrupt
         return original(rows, span, *rest)
 
-    monkeypatch.setattr(stage, "score_rows", failing)
+    monkeypatch.setattr(stage, "batches_of", failing)
     with pytest.raises(KeyboardInterrupt):
         evaluate(store, dataset, values, rows, draws=100, threads=2)
     parts = evaluate(store, dataset, values, rows, draws=100, threads=2)
@@ -230,27 +231,29 @@ def test_boxes_stand_in_for_segmentation_where_asked(
     store: Store, dataset: Artifact, rows: list[tuple[str, int]]
 ) -> None:
     values = distinct_values(COUNT, SIDE)
-    by_pixels = scores(evaluate(store, dataset, values, rows, metrics=["roc_auc"], ground_truth="segmentation"))
-    by_boxes = scores(evaluate(store, dataset, values, rows, metrics=["roc_auc"], ground_truth="boxes"))
+    by_pixels = scores(
+        evaluate(store, dataset, values, rows, metrics=["roc_auc"], ground_truth={"roc_auc": "segmentation"})
+    )
+    by_boxes = scores(evaluate(store, dataset, values, rows, metrics=["roc_auc"], ground_truth={"roc_auc": "boxes"}))
     # Objects are rectangles: both agree but for the image with a void pixel.
     assert by_pixels["roc_auc", ""][1:] == by_boxes["roc_auc", ""][1:]
     assert by_pixels["roc_auc", ""][0] != by_boxes["roc_auc", ""][0]
 
 
 @pytest.mark.parametrize(
-    ("metrics", "ground_truth", "message"),
+    ("metric", "ground_truth", "message"),
     [
-        (["max_box_acc"], "auto", "max_box_acc needs boxes, and data set 'toy' has none"),
-        (["pointing_game"], "auto", "needs boxes or segmentation, and data set 'toy' has neither"),
-        (["gini_sparseness"], "boxes", "has no boxes"),
+        ("max_box_acc", "boxes", "max_box_acc needs boxes, and data set 'toy' has none"),
+        ("pointing_game", "auto", "needs boxes or segmentation, and data set 'toy' has neither"),
+        ("roc_auc", "segmentation", "roc_auc needs segmentation, and data set 'toy' has none"),
     ],
 )
 def test_data_sets_without_the_ground_truth_are_refused(
-    store: Store, rows: list[tuple[str, int]], metrics: list[str], ground_truth: str, message: str
+    store: Store, rows: list[tuple[str, int]], metric: str, ground_truth: str, message: str
 ) -> None:
-    plain = toy_dataset(store)
+    plain, asked = toy_dataset(store), {metric: ground_truth}
     with pytest.raises(DataError, match=message):
-        evaluate(store, plain, distinct_values(COUNT, SIDE), rows, metrics=metrics, ground_truth=ground_truth)
+        evaluate(store, plain, distinct_values(COUNT, SIDE), rows, metrics=[metric], ground_truth=asked)
 
 
 def test_complexity_needs_no_ground_truth(store: Store, rows: list[tuple[str, int]]) -> None:

@@ -3,7 +3,7 @@
 Layout: ``/sample_ids`` [M] str, ``/targets`` [M] int64; for each such score a group named after its metric with
 ``values`` [M, F] float32, NaN in all of a row that failed, ``statuses`` [M] str (``ok`` or why it failed), and, where
 rows are averaged within groups before the groups are, ``groups`` [M] int64. Attributes of a group: statistic (a name in
-``roarline.evaluation.statistics_of_means.STATISTICS``), setting.
+``roarline.evaluation.statistics_of_means.STATISTICS``), setting, ground_truth (the kind, empty where none is needed).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Features:
         statistic: Name of the function of means.
         setting: As in score tables.
         groups: int64 [M], or None where all rows count alike.
+        ground_truth: Kind of ground truth that the metric was judged by; empty where it needs none.
     """
 
     values: np.ndarray
@@ -38,6 +39,7 @@ class Features:
     statistic: str
     setting: str = ""
     groups: np.ndarray | None = None
+    ground_truth: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def write_features(path: Path, sample_ids: Sequence[str], targets: np.ndarray, m
                 group.create_dataset("groups", data=features.groups.astype(np.int64))
             group.attrs["statistic"] = features.statistic
             group.attrs["setting"] = features.setting
+            group.attrs["ground_truth"] = features.ground_truth
 
 
 def read_features(path: Path) -> FeatureTable:
@@ -98,6 +101,7 @@ def read_features(path: Path) -> FeatureTable:
                     str(item.attrs["statistic"]),
                     str(item.attrs["setting"]),
                     np.asarray(item["groups"][:])[order] if "groups" in item else None,
+                    str(item.attrs.get("ground_truth", "")),
                 )
                 for name, item in file.items()
                 if isinstance(item, h5py.Group)

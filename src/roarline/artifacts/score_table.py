@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from roarline.artifacts.tables import SCORE_COLUMNS, read_table
+from roarline.artifacts.tables import GROUND_TRUTH_COLUMN, SCORE_COLUMNS, read_table
 from roarline.errors import ArtifactError
 
 OK = "ok"
@@ -78,6 +78,21 @@ def read_scores(path: Path) -> ScoreTable:
     keys_found = np.empty(0, dtype=np.int64) if expected is None else expected
     by_order = sorted(sample_names)
     return ScoreTable([by_order[key // span] for key in keys_found.tolist()], keys_found % span, columns)
+
+
+def read_ground_truths(path: Path) -> dict[str, str]:
+    """Metric to the kind of ground truth that it was judged by, of those that were.
+
+    Raises:
+        ArtifactError: The file is damaged.
+    """
+    import pyarrow.parquet
+
+    if GROUND_TRUTH_COLUMN not in pyarrow.parquet.read_schema(path).names:
+        return {}
+    names = ["metric", GROUND_TRUTH_COLUMN]
+    rows = read_table(path, names).group_by(names).aggregate([]).to_pylist()
+    return {row["metric"]: row[GROUND_TRUTH_COLUMN] for row in rows if row[GROUND_TRUTH_COLUMN]}
 
 
 def _codes(column: Any) -> tuple[list[str], np.ndarray]:

@@ -12,6 +12,8 @@ from roarline.errors import ArtifactError
 
 SCORES_FILE = "scores.parquet"
 SCORE_COLUMNS = ("sample_id", "target", "metric", "setting", "value", "status")
+GROUND_TRUTH_COLUMN = "ground_truth"
+"""Beside them where objects are asked for: the kind that a metric was judged by, empty where it needs none."""
 
 
 def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:

@@ -131,6 +131,7 @@ class DatasetComponent(Component):
 
     Args:
         ground_truth: What beside labels it may know, of ``boxes`` and ``segmentation``; see ``known``.
+        pointed_at: Which of them pointing games are published with; None: segmentation where there is one.
         embedded: True where no raw files are needed.
         fingerprint: ``module:function`` (torch-free) from (root, params) to a string that identifies the
             raw data, or None where the raw data is missing.
@@ -141,6 +142,7 @@ class DatasetComponent(Component):
     obtain: str = ""
     embedded: bool = False
     ground_truth: tuple[str, ...] = ()
+    pointed_at: Literal["boxes", "segmentation"] | None = None
 
     def known(self, params: Mapping[str, Any]) -> tuple[str, ...]:
         """The ground truth that it has under these parameters: without a kind whose parameter of that name is null."""

@@ -78,6 +78,7 @@ DATASETS: dict[str, DatasetComponent] = {
         "Everingham et al. 2010, IJCV 88",
         fingerprint=f"{_DATA}.fingerprint:annotated",
         ground_truth=("boxes", "segmentation"),
+        pointed_at="boxes",
     ),
     "coco": DatasetComponent(
         f"{_DATA}.coco:read",

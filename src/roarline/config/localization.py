@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from roarline.config.metrics import METRICS, check_metrics
 from roarline.config.section import Section, Threads
@@ -13,7 +13,12 @@ STAGE = "evaluate-localization"
 ON_GRIDS = ("grid_pointing_game", "difull")
 MASKS_AS_THEY_ARE = ("ground_truth", "constant", "explainer")
 """Methods whose maps are masks in [0, 1] without being scaled."""
+POINTING = ("pointing_game", "stochastic_pointing_game")
+"""Metrics whose published ground truth is ``DatasetComponent.pointed_at`` where a data set has several."""
 OF_CLASSES = ("class_specificity", "own_class_probability", "other_class_probability")
+
+
+Kind = Literal["auto", "segmentation", "boxes"]
 
 
 class Grid(Section):
@@ -44,9 +49,10 @@ class EvaluateLocalization(Section):
         min_length=1,
         description="names of `roarline list metrics`",
     )  # fmt: skip
-    ground_truth: Literal["auto", "segmentation", "boxes"] = Field(
+    ground_truth: Kind | dict[str, Kind] = Field(
         "auto",
-        description="which pixels are the object's; auto: by segmentation where the data set has one, else boxes",
+        description="which pixels are the object's, for all metrics or {metric: kind}; metrics of boxes always take "
+        "boxes; auto: segmentation where the data set has one, else boxes, but boxes for pointing games on VOC",
     )
     tolerance_px: float = Field(
         15.0, ge=0, description="pointing games: a miss by less than this is a hit, in px of the network's input"
@@ -88,15 +94,37 @@ class EvaluateLocalization(Section):
         """The metrics in the order of the table."""
         return [name for name in METRICS if name in self.metrics]
 
+    @model_validator(mode="after")
+    def _kinds_of_metrics(self) -> EvaluateLocalization:
+        asked = self.ground_truth if isinstance(self.ground_truth, dict) else {}
+        for metric in asked:
+            if metric not in self.metrics:
+                raise ValueError(f"ground_truth: {metric!r} is not among the metrics")
+            if "ground_truth" not in METRICS[metric].needs:
+                which = "always takes boxes" if "boxes" in METRICS[metric].needs else "needs no ground truth"
+                raise ValueError(f"ground_truth: {metric!r} {which}; leave it out")
+        return self
+
+    def kinds(self, pointed_at: Kind | None = None) -> dict[str, Kind]:
+        """The kind of ground truth of each metric that needs one, as far as the configuration says.
+
+        Args:
+            pointed_at: Of the data set, see ``DatasetComponent``.
+        """
+        asked = self.ground_truth if isinstance(self.ground_truth, dict) else {}
+        kinds: dict[str, Kind] = {}
+        for metric in self.table_metrics:
+            if "boxes" in METRICS[metric].needs:
+                kinds[metric] = "boxes"
+            elif "ground_truth" in METRICS[metric].needs:
+                kind = asked.get(metric, "auto") if isinstance(self.ground_truth, dict) else self.ground_truth
+                published = pointed_at if metric in POINTING else None
+                kinds[metric] = published if kind == "auto" and published else kind
+        return kinds
+
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
         """Each metric that needs ground truth, and which kinds do."""
-        if self.ground_truth != "auto":
-            kinds: tuple[str, ...] = (self.ground_truth,)
-        else:
-            kinds = ("segmentation", "boxes")
         return {
-            name: ("boxes",) if "boxes" in METRICS[name].needs else kinds
-            for name in self.metrics
-            if {"boxes", "ground_truth"} & set(METRICS[name].needs)
+            metric: ("segmentation", "boxes") if kind == "auto" else (kind,) for metric, kind in self.kinds().items()
         }

@@ -39,27 +39,37 @@ class BoxScores:
         return 0.0 if bool((self.iou > _RIGHT_OVERLAP).any()) else 1.0
 
 
-def binarised(masks_BHW: Tensor, threshold: Literal["mean", "area"] = "mean") -> Tensor:
+def binarised(masks_BHW: Tensor, threshold: Literal["mean", "area"] = "mean", compat: Compat = "corrected") -> Tensor:
     """Which pixels are in.
 
     Args:
         masks_BHW: In [0, 1].
         threshold: ``mean``: those above the mask's mean; ``area``: the highest ones, as many as the mask's mean is a
             share of all, fewer where pixels tie.
+        compat: ``original`` has nothing of a constant mask: no pixel is above its mean.
 
     Returns:
-        bool [B, H, W]; nothing of a constant mask.
+        bool [B, H, W]; all of a constant mask but that of zeros, as the modes ``max`` and ``min`` of
+        saliency_investigation have it, so that an object may fill its image.
 
     Source: saliency_investigation ``binarize_mask`` (mean), casme ``binarize_mask`` (area).
     """
-    flat = masks_BHW.flatten(1).double()
-    mean = (flat - flat[:, :1]).mean(dim=1, keepdim=True) + flat[:, :1]  # so that a constant mask is its mean exactly
+    found = _above(masks_BHW.flatten(1).double(), threshold).reshape(masks_BHW.shape)
+    if compat == "original":
+        return found
+    low, high = masks_BHW.amin(dim=(1, 2), keepdim=True), masks_BHW.amax(dim=(1, 2), keepdim=True)
+    return found | ((low == high) & (high > 0))
+
+
+def _above(flat_BN: Tensor, threshold: Literal["mean", "area"]) -> Tensor:
+    """bool [B, N]."""
+    first = flat_BN[:, :1]
+    mean = (flat_BN - first).mean(dim=1, keepdim=True) + first  # so that a constant mask is its mean exactly
     if threshold == "mean":
-        return (flat > mean).reshape(masks_BHW.shape)
-    count = flat.shape[1]
+        return flat_BN > mean
+    count = flat_BN.shape[1]
     below = ((1 - mean.clamp(_LEAST_SHARE, 1 - _LEAST_SHARE)) * count).long().clamp(1, count)
-    at = flat.sort(dim=1).values.gather(1, below - 1)
-    return (flat > at).reshape(masks_BHW.shape)
+    return flat_BN > flat_BN.sort(dim=1).values.gather(1, below - 1)
 
 
 def largest_part(inside_HW: np.ndarray) -> np.ndarray:

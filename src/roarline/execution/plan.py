@@ -139,6 +139,8 @@ def _add_localization(plan: Plan, method: Method, dataset: Job, classifier: Job,
     shared = {"sign": sign(method), "seed": plan.experiment.seed}
     local, jobs = {"root": plan.experiment.data.root}, {}
     mask = method.mask or ("none" if method.component in MASKS_AS_THEY_ARE else "min_max")
+    known = DATASETS.get(plan.experiment.data.dataset)
+    pointed_at = known.pointed_at if known else None
     of_maps = [metric for metric in section.table_metrics if metric not in (*ON_GRIDS, *OF_CLASSES)]
     if of_maps:
         jobs[f"localization:{method.name}"] = plan.add(
@@ -149,6 +151,8 @@ def _add_localization(plan: Plan, method: Method, dataset: Job, classifier: Job,
                 **shared,
                 "metrics": of_maps,
                 "mask": mask,
+                "ground_truth": section.kinds(pointed_at),
+                **({"perfect": True} if _is_perfect(method) else {}),
             },
             {"dataset": dataset, "classifier": classifier, "maps": maps},
             local=local,
@@ -178,6 +182,11 @@ def _add_localization(plan: Plan, method: Method, dataset: Job, classifier: Job,
                 cost=2.0,
             )
     return jobs
+
+
+def _is_perfect(method: Method) -> bool:
+    """The control that every metric of ground truth is to call best; filtered it is a method like others."""
+    return method.component == "ground_truth" and not (method.filter or method.smooth)
 
 
 def _add_summary(

@@ -34,7 +34,7 @@ STAGES: dict[str, StageSpec] = {
         "MoRF, LeRF, insertion, deletion, ROAD, IROF, patches; probes; without retraining",
     ),
     "evaluate-localization": StageSpec(
-        1,
+        2,
         "roarline.stages.evaluate_localization:run",
         "Pointing games, relevance on objects, boxes, segmentation; complexity of maps",
     ),
@@ -44,7 +44,7 @@ STAGES: dict[str, StageSpec] = {
         "Maps of networks with random weights, of shuffled labels, of other classes: do they change?",
     ),
     "aggregate-scores": StageSpec(
-        3,
+        4,
         "roarline.stages.aggregate_scores:run",
         "Scores with intervals, differences to random, ranks; tests, agreement, stability",
     ),

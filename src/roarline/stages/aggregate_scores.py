@@ -12,9 +12,9 @@ from torch import Tensor
 
 from roarline.artifacts.comparison_tables import write_comparisons
 from roarline.artifacts.features import FEATURES_FILE, FeatureTable, read_features
-from roarline.artifacts.score_table import OK, ScoreTable, read_scores
+from roarline.artifacts.score_table import OK, ScoreTable, read_ground_truths, read_scores
 from roarline.artifacts.store import Artifact, Writer
-from roarline.artifacts.tables import SCORES_FILE, write_csv, write_parquet
+from roarline.artifacts.tables import GROUND_TRUTH_COLUMN, SCORES_FILE, write_csv, write_parquet
 from roarline.config.component import MetricComponent
 from roarline.config.metrics import with_own_metrics
 from roarline.errors import ArtifactError
@@ -61,6 +61,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     rows: list[Summary] = []
     areas: list[Summary] = []
     families: list[Family] = []
+    kinds: dict[str, str] = {}
     total, done = len(inputs), 0
     for name in FAMILIES:
         scored = {method: inputs[f"{name}:{method}"] for method in methods if f"{name}:{method}" in inputs}
@@ -69,11 +70,14 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             family = score_columns(with_rows)
             rows += summarise(family.columns, family.images, **settings, resamples=resamples, seed=seeds[name])
             families.append(family)
+            kinds |= read_ground_truths(next(iter(with_rows.values())).file(SCORES_FILE))
         featured = {method: artifact for method, artifact in scored.items() if FEATURES_FILE in artifact.manifest.files}
         if featured:
             family = feature_columns(featured, resamples, seeds[name])
             rows += summarise_features(family.features, draws=family.draws, **settings)
             families.append(family)
+            first = read_features(next(iter(featured.values())).file(FEATURES_FILE))
+            kinds |= {metric: features.ground_truth for metric, features in first.metrics.items()}
         done += len(scored)
         context.progress(done, total, "inputs")
     if parameters["cells"]:
@@ -85,7 +89,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         rows += areas
         families.append(Family(columns, images, grid.sample_ids))
     rows = _ordered(rows, list(metrics), [*methods, REFERENCE])
-    table = _table(rows, metrics, parameters["dataset"], parameters["model"])
+    table = _table(rows, metrics, kinds, parameters["dataset"], parameters["model"])
     write_parquet(writer.out / SCORES_FILE, table)
     write_csv(writer.out / SUMMARY_CSV, table)
     comparisons = comparison_tables(
@@ -199,7 +203,11 @@ def _ordered(rows: Sequence[Summary], metrics: Sequence[str], methods: Sequence[
 
 
 def _table(
-    rows: Sequence[Summary], metrics: Mapping[str, MetricComponent], dataset: str, model: str
+    rows: Sequence[Summary],
+    metrics: Mapping[str, MetricComponent],
+    kinds: Mapping[str, str],
+    dataset: str,
+    model: str,
 ) -> dict[str, list[Any]]:
     return {
         "dataset": [dataset] * len(rows),
@@ -214,6 +222,7 @@ def _table(
         "failed": [row.failed for row in rows],
         "higher_is_better": [metrics[row.metric].higher_is_better for row in rows],
         "unit": [metrics[row.metric].unit for row in rows],
+        GROUND_TRUTH_COLUMN: [kinds.get(row.metric, "") for row in rows],
         "difference_to_random": [row.difference for row in rows],
         "difference_ci_low": [row.difference_interval and row.difference_interval[0] for row in rows],
         "difference_ci_high": [row.difference_interval and row.difference_interval[1] for row in rows],

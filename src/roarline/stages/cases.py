@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ import torch
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.files import make_output_folder
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
-from roarline.artifacts.score_table import ScoreTable, read_scores
+from roarline.artifacts.score_table import ScoreTable, read_ground_truths, read_scores
 from roarline.artifacts.store import Artifact
 from roarline.artifacts.tables import SCORES_FILE
 from roarline.config.component import Sign
@@ -92,7 +93,9 @@ def draw_best_and_worst(
         MapsFile(maps.file(MAPS_FILE)) as file,
         ImageReader(data, look.data_root) as reader,
     ):
-        sources = _Sources(data, file, reader, Objects(data, (file.shape[-2], file.shape[-1])), look.sign)
+        kind: Any = read_ground_truths(scores.file(SCORES_FILE)).get(question.metric)
+        objects = Objects(data, (file.shape[-2], file.shape[-1]), kind)
+        sources = _Sources(data, file, reader, objects, look.sign)
         blocks = []
         for name, rows in zip(names, chosen, strict=True):
             cases = [

@@ -21,21 +21,20 @@ from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.features import FEATURES_FILE, Features, write_features
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.store import Artifact, Writer
-from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
+from roarline.artifacts.tables import GROUND_TRUTH_COLUMN, SCORE_COLUMNS, SCORES_FILE, write_parquet
 from roarline.config.metrics import METRICS
 from roarline.data.loading import ImageReader, normalise
-from roarline.errors import DataError
 from roarline.imaging.reduction import apply_sign
 from roarline.models.load import check_classes, load_classifier
 from roarline.models.passes import memory_format, pass_size
 from roarline.seeds import derive_seed
 from roarline.stages import evaluate_class_masks, evaluate_grids
-from roarline.stages.ground_truth import Objects
+from roarline.stages.ground_truth import Kind, Objects, known_kind
 from roarline.stages.job import Context, Job
+from roarline.stages.localization_batch import Batch, Batches
 from roarline.stages.localization_metrics import (
     FEATURES,
     OK,
-    Batch,
     columns_of,
     features_of,
     statuses_of,
@@ -86,35 +85,38 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         network = _network(inputs["classifier"], dataset, device) if asks else None
         rows = rows_to_score(dataset, maps, parameters["limit"], parameters["seed"])
         size = image_size(dataset, maps)
-        objects = _objects(dataset, size, parameters)
+        kinds = _kinds(dataset, parameters)
+        objects = _objects(dataset, size, kinds, parameters)
         parts = ColumnParts(writer.parts, len(rows), rows_per_part(*size), _shapes(metrics, parameters))
         done = len(rows) - len(parts.missing_rows)
         for index in parts.missing:
             context.progress(done, len(rows), "rows")
             span = parts.spans[index]
             images = reader.read(rows.images[span]) if network else None
-            parts.write(index, score_rows(rows, span, maps, dataset, objects, images, network, parameters, device))
+            batches = batches_of(rows, span, maps, dataset, objects, kinds, images, network, parameters, device)
+            parts.write(index, _columns(metrics, batches))
             done += span.stop - span.start
         context.progress(done, len(rows), "rows")
-    write_scores(writer.out, rows, parts.read(), metrics)
+    write_scores(writer.out, rows, parts.read(), metrics, kinds)
 
 
-def score_rows(
+def batches_of(
     rows: Rows,
     span: slice,
     maps: MapsFile,
     dataset: DatasetFile,
-    objects: Objects,
+    objects: Mapping[Kind, Objects],
+    kinds: Mapping[str, Kind],
     images: Tensor | None,
     network: Network | None,
     parameters: Mapping[str, Any],
     device: torch.device,
-) -> Columns:
-    """Every column of some rows."""
+) -> Batches:
+    """Some rows, for every metric."""
     values = apply_sign(torch.from_numpy(maps.maps(rows.maps[span])).to(device), parameters["sign"])
     values = values.amax(dim=1) if values.ndim == 4 else values
     images_at, targets = rows.images[span], rows.targets[span]
-    truth = objects.of(images_at, targets, device)
+    truths = {kind: found.of(images_at, targets, device) for kind, found in objects.items()}
     normalised = None
     if images is not None and network is not None:
         normalised = normalise(images.to(device), network.card.mean, network.card.std)
@@ -123,7 +125,7 @@ def score_rows(
     batch = Batch(
         maps=values,
         masks=as_masks(values, parameters["mask"]),
-        truth=truth,
+        truth=next(iter(truths.values())),
         targets=torch.from_numpy(targets).to(device),
         seeds=[derive_seed(parameters["seed"], STAGE, "draws", sample_id, target) for sample_id, target in pairs],
         right=_right(maps.logits[rows.maps[span]], dataset.labels[images_at], targets),
@@ -132,14 +134,18 @@ def score_rows(
         images=normalised,
         logits_of=network.logits_of if network else None,
     )
-    return _columns(parameters["metrics"], batch)
+    return Batches(batch, truths, kinds, perfect=parameters.get("perfect", False))
 
 
-def write_scores(folder: Path, rows: Rows, columns: Columns, metrics: Sequence[str]) -> None:
-    """Write a row for each metric, setting and row, failures too, and the features."""
+def write_scores(folder: Path, rows: Rows, columns: Columns, metrics: Sequence[str], kinds: Mapping[str, Kind]) -> None:
+    """Write a row for each metric, setting and row, failures too, and the features.
+
+    Args:
+        kinds: Of each metric that needs ground truth, which it was given; written beside its values.
+    """
     settings = columns_of(metrics)
     scored = list(dict.fromkeys(metric for metric, _ in settings))
-    table: dict[str, list[Any]] = {name: [] for name in SCORE_COLUMNS}
+    table: dict[str, list[Any]] = {name: [] for name in (*SCORE_COLUMNS, GROUND_TRUTH_COLUMN)}
     for place, (metric, setting) in enumerate(settings):
         statuses = columns["statuses"][:, scored.index(metric)].tolist()
         values = columns["values"][:, place].tolist()
@@ -149,42 +155,43 @@ def write_scores(folder: Path, rows: Rows, columns: Columns, metrics: Sequence[s
         table["setting"] += [setting] * len(rows)
         table["value"] += [value if status == OK else None for value, status in zip(values, statuses, strict=True)]
         table["status"] += statuses
+        table[GROUND_TRUTH_COLUMN] += [kinds.get(metric, "")] * len(rows)
     if settings:
         write_parquet(folder / SCORES_FILE, table)
     features: dict[str, Features] = {}
     for metric in metrics:
+        kind = kinds.get(metric, "")
         if metric in FEATURES:
             statuses = columns[f"status of {metric}"].tolist()
-            features[metric] = _features(columns[f"features of {metric}"], statuses, FEATURES[metric][1])
+            values = _failed_as_nan(columns[f"features of {metric}"], statuses)
+            features[metric] = Features(values, statuses, FEATURES[metric][1], ground_truth=kind)
         elif metric == _POINTING:
             statuses = columns["statuses"][:, scored.index(metric)].tolist()
-            values = columns["values"][:, [settings.index((metric, ""))]]
-            features[metric] = _features(values, statuses, "mean_value", CLASS_MEAN, rows.targets)
+            values = _failed_as_nan(columns["values"][:, [settings.index((metric, ""))]], statuses)
+            features[metric] = Features(values, statuses, "mean_value", CLASS_MEAN, rows.targets, kind)
     if features:
         write_features(folder / FEATURES_FILE, rows.sample_ids, rows.targets, features)
 
 
-def _features(
-    values: np.ndarray, statuses: list[str], statistic: str, setting: str = "", groups: np.ndarray | None = None
-) -> Features:
+def _failed_as_nan(values: np.ndarray, statuses: list[str]) -> np.ndarray:
     failed = np.array([status != OK for status in statuses], dtype=bool)
-    return Features(np.where(failed[:, None], np.nan, values), statuses, statistic, setting, groups)
+    return np.where(failed[:, None], np.nan, values)
 
 
-def _columns(metrics: Sequence[str], batch: Batch) -> Columns:
-    settings, values = columns_of(metrics), values_of(metrics, batch)
+def _columns(metrics: Sequence[str], batches: Batches) -> Columns:
+    settings, values = columns_of(metrics), values_of(metrics, batches)
     scored = list(dict.fromkeys(metric for metric, _ in settings))
     first = {metric: next(place for place, column in enumerate(settings) if column[0] == metric) for metric in scored}
-    statuses = [statuses_of(metric, batch, values[:, first[metric]]) for metric in scored]
+    statuses = [statuses_of(metric, batches.of(metric), values[:, first[metric]]) for metric in scored]
     columns = {
         "values": values,
-        "statuses": np.array(statuses, dtype=_LONGEST_STATUS).reshape(len(scored), len(batch.maps)).T,
+        "statuses": np.array(statuses, dtype=_LONGEST_STATUS).reshape(len(scored), len(values)).T,
     }
     for metric in metrics:
         if metric in FEATURES:
-            features = features_of(metric, batch)
+            features = features_of(metric, batches.of(metric))
             columns[f"features of {metric}"] = features
-            known = statuses_of(metric, batch, features.sum(axis=1))
+            known = statuses_of(metric, batches.of(metric), features.sum(axis=1))
             columns[f"status of {metric}"] = np.array(known, dtype=_LONGEST_STATUS)
     return columns
 
@@ -201,17 +208,17 @@ def _shapes(metrics: Sequence[str], parameters: Mapping[str, Any]) -> dict[str, 
     return shapes
 
 
-def _objects(dataset: DatasetFile, size: tuple[int, int], parameters: Mapping[str, Any]) -> Objects:
-    needs = {metric: METRICS[metric].needs for metric in parameters["metrics"]}
-    objects = Objects(dataset, size, parameters["ground_truth"], void_is_object=parameters["compat"] == "original")
-    for metric, needed in needs.items():
-        if "boxes" in needed and dataset.boxes is None:
-            raise DataError(f"{metric} needs boxes, and data set {dataset.name!r} has none; leave the metric out")
-        if "ground_truth" in needed and not dataset.segmented and dataset.boxes is None:
-            raise DataError(
-                f"{metric} needs boxes or segmentation, and data set {dataset.name!r} has neither; leave the metric out"
-            )
-    return objects
+def _kinds(dataset: DatasetFile, parameters: Mapping[str, Any]) -> dict[str, Kind]:
+    asked = parameters["ground_truth"]
+    return {metric: known_kind(dataset, asked[metric], metric) for metric in parameters["metrics"] if metric in asked}
+
+
+def _objects(
+    dataset: DatasetFile, size: tuple[int, int], kinds: Mapping[str, Kind], parameters: Mapping[str, Any]
+) -> dict[Kind, Objects]:
+    """By kind; those of metrics that need none are never asked."""
+    wanted: list[Kind] = sorted(set(kinds.values())) or ["boxes"]
+    return {kind: Objects(dataset, size, kind, void_is_object=parameters["compat"] == "original") for kind in wanted}
 
 
 def _network(artifact: Artifact, dataset: DatasetFile, device: torch.device) -> Network:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 from roarline.artifacts.dataset import DatasetFile
 from roarline.errors import DataError
 from roarline.imaging.ground_truth import VOID
+
+Kind = Literal["segmentation", "boxes"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Truth:
         valid: bool [B, H, W], pixels that count: not a void border.
         boxes: [B] arrays int64 [G, 4], x0, y0, x1, y1 in px, inclusive.
         any_boxes: [B] True where the image has boxes of any class.
-        difficult: [B] True where all of the target's boxes are flagged as difficult.
+        difficult: [B] True where ``masks`` are of boxes, all of which are flagged as difficult.
     """
 
     masks: Tensor
@@ -37,33 +40,54 @@ class Truth:
     difficult: np.ndarray
 
 
+def known_kind(dataset: DatasetFile, asked: str, metric: str) -> Kind:
+    """The kind of ground truth that a metric is given.
+
+    Args:
+        asked: ``segmentation``, ``boxes``, or ``auto``: segmentation where there is one.
+
+    Raises:
+        DataError: The data set has none of that kind.
+    """
+    if asked == "auto" and not dataset.segmented and dataset.boxes is None:
+        raise DataError(
+            f"{metric} needs boxes or segmentation, and data set {dataset.name!r} has neither; leave the metric out"
+        )
+    kind: Kind = "segmentation" if asked == "segmentation" or (asked == "auto" and dataset.segmented) else "boxes"
+    if (kind == "segmentation" and not dataset.segmented) or (kind == "boxes" and dataset.boxes is None):
+        raise DataError(
+            f"{metric} needs {kind}, and data set {dataset.name!r} has none; leave the metric out, or change its "
+            "ground_truth"
+        )
+    return kind
+
+
 class Objects:
     """Looks ground truth up.
 
     Args:
-        kind: ``segmentation``, ``boxes``, or ``auto``: segmentation where there is one.
+        kind: Of the pixels that are the object's; None: segmentation where there is one.
         void_is_object: Count void borders as object, as some published code does.
-
-    Raises:
-        DataError: The data set has no ground truth of that kind.
     """
 
     def __init__(
-        self, dataset: DatasetFile, size: tuple[int, int], kind: str = "auto", *, void_is_object: bool = False
+        self,
+        dataset: DatasetFile,
+        size: tuple[int, int],
+        kind: Kind | None = None,
+        *,
+        void_is_object: bool = False,
     ) -> None:
         self.dataset, self.size, self.void_is_object = dataset, size, void_is_object
-        self.by_segmentation = kind == "segmentation" or (kind == "auto" and dataset.segmented)
-        if self.by_segmentation and not dataset.segmented:
-            raise DataError(f"data set {dataset.name!r} has no segmentation; leave ground_truth at auto, or take boxes")
-        if kind == "boxes" and dataset.boxes is None:
-            raise DataError(f"data set {dataset.name!r} has no boxes; leave ground_truth at auto, or take segmentation")
+        self.by_segmentation = dataset.segmented if kind is None else kind == "segmentation"
 
     def of(self, rows: np.ndarray, targets: np.ndarray, device: torch.device) -> Truth:
         """Ground truth of some rows of the data set and their target classes; empty where there is none."""
         found = [self._boxes(row, target) for row, target in zip(rows.tolist(), targets.tolist(), strict=True)]
         boxes = [own for own, _, _ in found]
         masks, valid = self._segmented(rows, targets) if self.by_segmentation else self._filled(boxes)
-        hard, some = np.array([row[1] for row in found], dtype=bool), np.array([row[2] for row in found], dtype=bool)
+        hard = np.array([row[1] and not self.by_segmentation for row in found], dtype=bool)
+        some = np.array([row[2] for row in found], dtype=bool)
         return Truth(masks.to(device), valid.to(device), boxes, some, hard)
 
     def _segmented(self, rows: np.ndarray, targets: np.ndarray) -> tuple[Tensor, Tensor]:

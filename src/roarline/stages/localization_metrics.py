@@ -6,8 +6,6 @@ Shapes: B rows, H × W px, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +17,7 @@ from roarline.evaluation import complexity, mask_boxes, max_box_accuracy, pixel_
 from roarline.evaluation import segmentation_scores as segmentation
 from roarline.evaluation.mask_boxes import BoxScores
 from roarline.evaluation.segmentation_scores import CURVE_THRESHOLDS, Segmented
-from roarline.imaging.crops import enlarged_crops
-from roarline.stages.ground_truth import Truth
+from roarline.stages.localization_batch import Batch, Batches
 
 OK = "ok"
 NO_OBJECT = "the image has no object of the target's class"
@@ -35,90 +32,6 @@ _SKIP_DIFFICULT = ("pointing_game", "stochastic_pointing_game")
 _V2_OVERLAPS = (0.3, 0.5, 0.7)
 
 Column = tuple[str, str]  # metric, setting
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some rows, on one device.
-
-    Attributes:
-        maps: [B, H, W], larger is more relevant.
-        masks: [B, H, W] in [0, 1], NaN in a row whose map is no mask.
-        seeds: [B], for draws of a row's own.
-        right: [B], whether the classifier decides for the target's class.
-        images: [B, C, H, W] normalised; None where no metric asks the network.
-        logits_of: Images to logits [B, K]; None where no metric asks the network.
-    """
-
-    maps: Tensor
-    masks: Tensor
-    truth: Truth
-    targets: Tensor
-    seeds: Sequence[int]
-    right: np.ndarray
-    settings: Mapping[str, Any]
-    multi_label: bool
-    images: Tensor | None = None
-    logits_of: Callable[[Tensor], Tensor] | None = None
-
-    @cached_property
-    def pair(self) -> Segmented:
-        """Masks and truths; the object's pixels are 1."""
-        return Segmented(self.masks, self.truth.masks, self.truth.valid)
-
-    @cached_property
-    def inside(self) -> Tensor:
-        """bool [B, H, W], binarised masks."""
-        return mask_boxes.binarised(self.masks.nan_to_num(0), self.settings["binarise"])
-
-    @cached_property
-    def parts(self) -> np.ndarray:
-        """int64 [B, 4], half-open boxes of the binarised masks' largest parts."""
-        return np.stack([mask_boxes.largest_part(inside) for inside in self.inside.cpu().numpy()])
-
-    @cached_property
-    def box_scores(self) -> list[BoxScores | None]:
-        """[B]; None where the target has no box."""
-        masks = self.masks.double().cpu().numpy()
-        return [
-            mask_boxes.box_scores(mask, part, boxes + np.array([0, 0, 1, 1]), self.settings["compat"])
-            if len(boxes)
-            else None
-            for mask, part, boxes in zip(masks, self.parts, self.truth.boxes, strict=True)
-        ]
-
-    @cached_property
-    def masked_probabilities(self) -> Tensor:
-        """float64 [B, K], given mask · image."""
-        return self.probabilities_of(self._images * self.masks.nan_to_num(0).to(self._images)[:, None])
-
-    @cached_property
-    def box_saliency(self) -> tuple[Tensor, Tensor]:
-        """Both terms of the saliency metric."""
-        parts = torch.from_numpy(self.parts)
-        if self.settings["compat"] == "original":
-            parts = torch.cat([parts[:, :2], torch.maximum(parts[:, 2:] - 1, parts[:, :2])], dim=1)
-        probabilities = self.probabilities_of(enlarged_crops(self._images, parts))
-        logs = self.of_target(probabilities).log()
-        return mask_boxes.box_saliency(parts.to(logs.device), logs, (self.maps.shape[1], self.maps.shape[2]))
-
-    @property
-    def _images(self) -> Tensor:
-        if self.images is None:
-            raise ValueError("images were not read, though a metric asks the network")
-        return self.images
-
-    def probabilities_of(self, images: Tensor) -> Tensor:
-        """float64 [B, K]: of classes that exclude one another, or, where labels don't, each by itself."""
-        if self.logits_of is None:
-            raise ValueError("there is no network, though a metric asks it")
-        logits = self.logits_of(images).double()
-        exclusive = not self.multi_label or self.settings["compat"] == "original"
-        return logits.softmax(dim=1) if exclusive else logits.sigmoid()
-
-    def of_target(self, values_BK: Tensor) -> Tensor:
-        """[B]."""
-        return values_BK.gather(1, self.targets[:, None])[:, 0]
 
 
 Compute = Callable[[Batch], Tensor]
@@ -259,17 +172,18 @@ def widths_of(metrics: Sequence[str], settings: Mapping[str, Any]) -> dict[str, 
     return {metric: widths[metric] for metric in metrics if metric in FEATURES}
 
 
-def values_of(metrics: Sequence[str], batch: Batch) -> np.ndarray:
+def values_of(metrics: Sequence[str], batches: Batches) -> np.ndarray:
     """float64 [B, V], a column for each of ``columns_of``; NaN where a row has no value."""
     found: list[Tensor] = []
     for metric in metrics:
+        batch = batches.of(metric)
         if metric in _CURVES:
             curve = _CURVES[metric](batch.pair)
             found += [*curve.unbind(dim=1), curve.mean(dim=1)]
         elif metric in SCALARS:
             found.append(SCALARS[metric](batch))
     if not found:
-        return np.empty((len(batch.maps), 0))
+        return np.empty((len(batches.base.maps), 0))
     return np.stack([values.double().cpu().numpy() for values in found], axis=1)
 
 
