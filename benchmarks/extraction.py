@@ -26,7 +26,8 @@ from roarline.attribution.call import find_method, network_for
 from roarline.config.methods import METHODS
 from roarline.data.loading import ImageReader
 from roarline.models.passes import pass_size
-from roarline.stages.extract_attribution_maps import Extraction, extract, target_rows
+from roarline.stages.extract_attribution_maps import Extraction, extract
+from roarline.stages.target_rows import target_rows
 
 GOAL = 0.85
 MANY = 96

@@ -274,3 +274,39 @@ def test_a_store_that_is_no_folder_is_one_clear_message(tmp_path: Path) -> None:
         Store("/proc/none").writer("s", 1, KEY, "l", {}, {}),
     ):
         pass
+
+
+def _publish_shards(store: Store) -> Artifact:
+    """An artifact whose ``maps.txt`` is read through another file."""
+    with store.writer("stage", 1, KEY, "label", {"a": 1}, {}) as writer:
+        assert writer is not None
+        (writer.out / "maps.shards").mkdir()
+        for name in ("maps.txt", "other.txt", "maps.shards/0000.txt"):
+            (writer.out / name).write_text(name * 200_000)
+        writer.undigested.add("maps.shards/0000.txt")
+    return store.open("stage", KEY)
+
+
+def test_a_file_is_checked_with_those_that_are_read_through_it(store: Store) -> None:
+    artifact = _publish_shards(store)
+    shard = artifact.path / "maps.shards" / "0000.txt"
+    assert artifact.problems() == []
+    for _ in range(2):  # the second time by its stamp
+        assert artifact.file("maps.txt") == artifact.path / "maps.txt"
+    content = bytearray(shard.read_bytes())
+    content[7] ^= 1
+    shard.write_bytes(content)
+    assert artifact.file("other.txt").is_file()
+    with pytest.raises(ArtifactError, match=r"maps\.shards/0000\.txt: its SHA-256"):
+        artifact.file("maps.txt")
+    assert [problem for problem in artifact.problems() if "maps.shards/0000.txt" in problem]
+    shard.unlink()
+    with pytest.raises(ArtifactError, match=r"maps\.shards/0000\.txt: missing"):
+        artifact.file("maps.txt")
+
+
+def test_a_dropped_artifact_is_gone(store: Store) -> None:
+    artifact = publish(store)
+    store.drop("stage", KEY)
+    assert not artifact.path.exists()
+    store.drop("stage", KEY)  # by another worker, already

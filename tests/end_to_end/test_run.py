@@ -39,8 +39,8 @@ def test_every_artifact_verifies(undisturbed: Program) -> None:
     assert " artifacts good" in undisturbed("verify")
 
 
-def test_two_workers_give_the_same_digests_as_one(program: Program, undisturbed: Program) -> None:
-    program("run", program.config(), "--set", "runtime.workers=2")
+def test_two_workers_and_shards_give_the_same_digests_as_one(program: Program, undisturbed: Program) -> None:
+    program("run", program.config(), "--set", "runtime.workers=2", "--set", "runtime.shards=2")
     assert program.digests() == undisturbed.digests()
 
 

@@ -16,6 +16,11 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 
 
+def companions_folder(name: str) -> str:
+    """The folder of files that are read through ``name``: ``maps.shards`` of ``maps.h5``."""
+    return f"{Path(name).stem}.shards"
+
+
 class FileEntry(BaseModel):
     """One file of an artifact; ``content`` is None for a file that renders others, e.g. a page with times in it."""
 

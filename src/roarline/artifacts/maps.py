@@ -129,6 +129,7 @@ class MapsFile:
             lengths = {name: int(self._file[name].shape[0]) for name in ("maps", "sample_ids", "targets", "logits")}
         except (OSError, KeyError) as error:
             raise ArtifactError(f"{path}: can't be read as maps ({error}); delete its folder and run again") from error
+        self._check_shards()
         if version != SCHEMA_VERSION:
             raise ArtifactError(f"{path}: maps schema {version}, this roarline reads {SCHEMA_VERSION}")
         if len(set(lengths.values())) != 1:
@@ -161,6 +162,17 @@ class MapsFile:
         }
         plain["parameters"] = json.loads(plain.get("parameters", "{}"))
         return plain
+
+    def _check_shards(self) -> None:
+        """HDF5 reads rows of a virtual dataset whose file is missing as zeros."""
+        for name in ("maps", "logits"):
+            for source in self._file[name].virtual_sources() if self._file[name].is_virtual else ():
+                if not (self.path.parent / source.file_name).is_file():
+                    self.close()
+                    raise ArtifactError(
+                        f"{self.path}: its shard {source.file_name} is missing: the file and the folder of its shards "
+                        "go together; restore it, or delete the artifact's folder and run again"
+                    )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -195,7 +207,7 @@ class MapsFile:
             unique, inverse = np.unique(order, return_inverse=True)
             values = self._file["maps"][unique][inverse]
         values = np.asarray(values, dtype=np.float32)
-        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         if not finite.all():
             row = int(order[np.flatnonzero(~finite)[0]])
             raise ArtifactError(

@@ -22,7 +22,14 @@ from filelock import FileLock, Timeout
 from roarline.artifacts.digest import combined_digest, content_digest
 from roarline.artifacts.files import file_sha256, flush, read_json, write_json, writing_to
 from roarline.artifacts.keys import artifact_key, short
-from roarline.artifacts.manifest import MANIFEST, SCHEMA_VERSION, FileEntry, InputEntry, Manifest
+from roarline.artifacts.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    FileEntry,
+    InputEntry,
+    Manifest,
+    companions_folder,
+)
 from roarline.errors import ArtifactError
 
 _ALWAYS_HASH_BELOW = 2**20
@@ -45,7 +52,9 @@ class Artifact:
         return self.manifest.digest
 
     def file(self, name: str) -> Path:
-        """Path of one file, after it was checked against the manifest (a large one once for each change).
+        """Path of one file, after it and those read through it were checked against the manifest.
+
+        A large file is hashed once for each change.
 
         Raises:
             ArtifactError: The file is not listed, missing, truncated or changed.
@@ -53,13 +62,16 @@ class Artifact:
         entry = self.manifest.files.get(name)
         if entry is None:
             raise ArtifactError(f"{self.path}: has no file {name!r} (it has {', '.join(sorted(self.manifest.files))})")
-        path = self.path / name
-        problem = self._problem(path, entry, use_stamps=True)
-        if problem:
-            raise ArtifactError(
-                f"{path}: {problem}; delete {self.path} and run again: only what depends on it is made anew"
-            )
-        return path
+        companions = f"{companions_folder(name)}/"
+        read = {name: entry} | {other: e for other, e in self.manifest.files.items() if other.startswith(companions)}
+        for other, expected in read.items():
+            problem = self._problem(self.path / other, expected, use_stamps=True)
+            if problem:
+                raise ArtifactError(
+                    f"{self.path / other}: {problem}; delete {self.path} and run again: only what depends on it is "
+                    "made anew"
+                )
+        return self.path / name
 
     def problems(self) -> list[str]:
         """Re-hash everything; an empty list means the artifact is good."""
@@ -111,7 +123,8 @@ class Artifact:
         if stat.st_size != entry.size:
             return f"has {stat.st_size} bytes, the manifest says {entry.size}: truncated or changed"
         stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, entry.sha256]
-        stamps = self.store.root / ".checked" / path.parent.parent.name / f"{path.parent.name}.{path.name}.json"
+        name = ".".join(path.relative_to(self.path).parts)
+        stamps = self.store.root / ".checked" / self.path.parent.name / f"{self.path.name}.{name}.json"
         if use_stamps and stat.st_size >= _ALWAYS_HASH_BELOW and stamps.exists() and read_json(stamps) == stamp:
             return None
         if file_sha256(path) != entry.sha256:
@@ -173,6 +186,11 @@ class Store:
             for manifest in sorted(self.root.glob(f"[!.]*/*/{MANIFEST}")):
                 if manifest.parent.parent.name != "experiments":
                     yield Artifact(self, manifest.parent)
+
+    def drop(self, stage: str, key: str) -> None:
+        """Delete an artifact: at no instant is half of it taken for a whole one."""
+        (self.path(stage, key) / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(self.path(stage, key), ignore_errors=True)
 
     def work(self, stage: str, key: str) -> Path:
         """Where an artifact is being made."""

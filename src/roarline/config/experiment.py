@@ -186,6 +186,9 @@ class Runtime(Section):
     executor: Literal["local"] = Field("local", description="local: worker processes on this machine")
     artifacts: str = Field("artifacts", description="folder of all results")
     loader_threads: int = Field(2, ge=1, description="threads that decode images")
+    shards: int = Field(
+        1, ge=1, le=10_000, description="jobs into which each extraction of maps is cut, for workers to share"
+    )
     tensorboard: str | None = Field(
         None, description="folder to which trainings write their curves for TensorBoard, a folder each; null: none"
     )

@@ -23,7 +23,9 @@ from roarline.execution.leaderboard import leaderboard
 from roarline.execution.plan import Plan
 from roarline.execution.prepared import load, obtain_data, run_jobs
 from roarline.execution.run import RunResult, equal_failures, needed
+from roarline.execution.shards import shards_of, whole_key
 from roarline.stages import STAGES
+from roarline.stages.job import Job
 
 
 def run(config: Path, overrides: Sequence[str]) -> None:
@@ -104,7 +106,8 @@ def show_plan(config: Path, overrides: Sequence[str]) -> None:
 def show_status(config: Path, overrides: Sequence[str]) -> None:
     """`roarline status`."""
     plan, store = load(config, overrides)
-    states = {job.key: _state(store, job.stage, job.key) for job in plan.jobs}
+    shards = plan.experiment.runtime.shards
+    states = {job.key: _state(store, job, shards) for job in plan.jobs}
     for stage in STAGES:
         jobs = plan.of(stage)
         if not jobs:
@@ -167,7 +170,7 @@ def gc(root: Path, *, yes: bool) -> None:
             raise ArtifactError(f"{path}: damaged; run its experiment again, or delete it, before gc") from error
     if any(store.is_running(*path.stem.rsplit("-", 1)) for path in root.glob(".locks/*.lock")):
         raise UserInputError(f"{root}: a run is at work there; drop what is unused when it has ended")
-    unused = [item for item in store.artifacts() if item.path.name not in kept]
+    unused = [item for item in store.artifacts() if item.path.name not in kept and not _is_awaited(item, kept)]
     left_over = [path for path in sorted(root.glob(".work/*/*")) if not store.is_running(path.parent.name, path.name)]
     if not unused and not left_over:
         print("nothing to drop: every artifact belongs to an experiment under " + str(root / "experiments"))
@@ -182,6 +185,12 @@ def gc(root: Path, *, yes: bool) -> None:
     for path in [item.path for item in unused] + left_over:
         shutil.rmtree(path)
     print(f"dropped {_bytes(total)}")
+
+
+def _is_awaited(item: Artifact, kept: set[str]) -> bool:
+    """True for a shard whose whole a kept experiment has yet to join."""
+    whole = whole_key(item.manifest)
+    return whole is not None and short(whole) in kept and not item.store.exists(item.manifest.stage, whole)
 
 
 def explain(
@@ -270,13 +279,15 @@ def _store(root: Path) -> Store:
     return Store(root)
 
 
-def _state(store: Store, stage: str, key: str) -> tuple[str, str]:
-    if store.exists(stage, key):
+def _state(store: Store, job: Job, shards: int) -> tuple[str, str]:
+    """State of a job, or of the shards that it is cut into, and why it failed."""
+    if store.exists(job.stage, job.key):
         return "done", ""
-    if store.is_running(stage, key):
+    pieces = [job, *shards_of(job, shards)]
+    if any(store.is_running(piece.stage, piece.key) for piece in pieces):
         return "running", ""
-    failure = store.failure(stage, key)
-    return ("failed", failure) if failure is not None else ("to do", "")
+    failures = [store.failure(piece.stage, piece.key) for piece in pieces]
+    return next((("failed", failure) for failure in failures if failure is not None), ("to do", ""))
 
 
 def _params(words: Sequence[str]) -> dict[str, Any]:

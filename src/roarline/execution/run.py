@@ -16,6 +16,7 @@ from roarline.execution.devices import worker_devices
 from roarline.execution.executor import NOT_RUN
 from roarline.execution.local import LocalExecutor
 from roarline.execution.planned import Plan
+from roarline.execution.shards import in_shards
 from roarline.execution.worker import Message
 from roarline.stages.job import Job
 
@@ -52,6 +53,8 @@ def run_plan(plan: Plan, store: Store, stage: str | None = None) -> RunResult:
     if not todo:
         return RunResult(0, len(jobs), time.perf_counter() - started)
     runtime = plan.experiment.runtime
+    todo = in_shards(todo, runtime.shards)
+    done |= {job.key for job in todo if store.exists(job.stage, job.key)}
     devices, cpu_threads = worker_devices(runtime)
     executor = LocalExecutor(store.root, devices[: max(1, len(todo))], cpu_threads, runtime.loader_threads)
     with _Console(todo) as console:
@@ -140,7 +143,7 @@ class _Console:
         """A job was made, found, or failed."""
         self._running.pop(job.key, None)
         self._ended += 1
-        self.made += message.kind == "made"
+        self.made += message.kind == "made" and job.shard_of is None
         self._bar.update()
         if message.kind == "failed" and message.text.startswith(NOT_RUN):
             return

@@ -39,6 +39,8 @@ def run_job(job: Job, context: Context, on_wait: Callable[[], None] | None = Non
     Raises:
         RoarlineError: The job failed; what resumable stages finished is kept for the next try.
     """
+    if job.shard_of is not None and context.store.exists(*job.shard_of):
+        return False
     inputs = context.inputs(job)
     with context.store.writer(
         job.stage, job.stage_version, job.key, job.label, job.parameters, inputs, on_wait=on_wait
@@ -59,6 +61,8 @@ def run_job(job: Job, context: Context, on_wait: Callable[[], None] | None = Non
             **_peak_device_memory(context.device),
             **writer.provenance,
         }
+    for shard in job.shards.values():
+        context.store.drop(*shard)
     return True
 
 

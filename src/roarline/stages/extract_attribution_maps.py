@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,60 +19,48 @@ from torch import Tensor, nn
 from roarline.artifacts.classifier import ClassifierCard
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.map_parts import MapParts
-from roarline.artifacts.maps import MAPS_FILE, MapRows, MapsFile, check_rows, join_parts, write_part
+from roarline.artifacts.map_shards import join_shards
+from roarline.artifacts.maps import MAPS_FILE, MapRows, check_rows, join_parts, write_part
 from roarline.artifacts.removed import REMOVED_FILE, RemovedFile
 from roarline.artifacts.store import Artifact, Writer
-from roarline.attribution.call import PREDICTED, Attribution, MethodCall, attribute, find_method, network_for
+from roarline.attribution.call import Attribution, MethodCall, attribute, find_method, network_for
 from roarline.attribution.memory import PassLimit
 from roarline.attribution.surroundings import Surroundings
 from roarline.config.component import MapFilter, Smooth
 from roarline.data.loading import ImageReader, normalise
-from roarline.errors import DataError, MethodError
+from roarline.errors import MethodError
 from roarline.imaging.reduction import reduce_channels
 from roarline.models.load import check_classes, load_classifier
 from roarline.models.passes import is_published, pass_size
 from roarline.seeds import derive_seed
 from roarline.stages.classifier_files import size_for
-from roarline.stages.draws import draw_rows
 from roarline.stages.filter_maps import filter_artifact
 from roarline.stages.fine_tuning import fill_colour
 from roarline.stages.job import Context, Job, Progress
 from roarline.stages.retrained_images import RetrainedImages
-from roarline.stages.scored_rows import rows_to_score
 from roarline.stages.surroundings import explainer_of, surroundings_of
+from roarline.stages.target_rows import TargetRows, rows_of
 
 STAGE = "extract-attribution-maps"
 _PART_PX, _PART_ROWS = 2**22, (64, 4096)
 _FLOAT16_SMALLEST, _FLOAT16_LARGEST = float(np.finfo(np.float16).tiny), float(np.finfo(np.float16).max)
 
 
-@dataclass(frozen=True)
-class TargetRows:
-    """The rows to make: [M] rows of the data set, [M] targets (-1: the class that the network predicts)."""
-
-    images: np.ndarray
-    targets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, wanted: Sequence[int]) -> TargetRows:
-        """Some of the rows."""
-        chosen = np.asarray(wanted, dtype=np.int64)
-        return TargetRows(self.images[chosen], self.targets[chosen])
-
-
 def run(job: Job, context: Context, writer: Writer) -> None:
     """Write ``maps.h5``: the maps of one method for one split, computed, or filtered from another ``maps`` artifact.
 
     Which rows it has follows from the split and the parameter ``target``, or, for data randomisation, from the
-    ``maps`` artifact of another network that is given as ``targets``.
+    ``maps`` artifact of another network that is given as ``targets``. With a parameter ``shard`` it is one range of
+    them; where the job has shards, they are joined.
 
     Raises:
         MethodError: The method fails or returns something unusable.
         ModelError: The classifier is for other classes or another image size, or the explainer for another classifier.
         DataError: The targets don't fit the labels, or an image can't be read.
     """
+    if job.shards:
+        _join(context.shards(job), writer)
+        return
     inputs, parameters = context.inputs(job), job.parameters
     attributes: dict[str, Any] = {
         "method": parameters["method"],
@@ -96,11 +83,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     with ExitStack() as files, DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset:
         check_classes(card, dataset.class_names, dataset.name)
         size = size_for(dataset, card)
-        if "targets" in inputs:
-            rows = _rows_of_maps(dataset, inputs["targets"], parameters)
-        else:
-            drawn = draw_rows(dataset.rows(parameters["split"]), parameters.get("limit"), parameters["seed"], STAGE)
-            rows = target_rows(dataset, parameters["split"], parameters["target"], drawn)
+        rows = rows_of(dataset, parameters, inputs.get("targets"), rows_per_part(*size), STAGE)
         device = torch.device(context.device)
         with ImageReader(dataset, job.local.get("root"), context.loader_threads) as reader:
             purpose = f"{STAGE} {method.name}"
@@ -147,35 +130,6 @@ def extract(
         write_part(folder / "none.h5", extraction.no_rows(size))
         return [folder / "none.h5"]
     return parts.paths
-
-
-def target_rows(dataset: DatasetFile, split: str, target: str, images: np.ndarray | None = None) -> TargetRows:
-    """Which rows a split has, or some of its images.
-
-    ``predicted``: one an image, for the class of the largest logit (multi-label too). ``label``: one an image, for its
-    label. ``every-label``: one for each label of an image, and for an image without any label one for its predicted
-    class, so that no image is missing.
-
-    Raises:
-        DataError: ``label`` is asked for and images have several labels.
-    """
-    images = dataset.rows(split) if images is None else images
-    if target == "predicted":
-        return TargetRows(images, np.full(len(images), PREDICTED, dtype=np.int64))
-    labels = dataset.labels[images]
-    if not dataset.multi_label:
-        return TargetRows(images, labels.astype(np.int64))
-    if target == "label":
-        raise DataError(
-            f"attribution.target is 'label', but images of {dataset.name!r} have several labels; "
-            "use 'every-label' or 'predicted'"
-        )
-    place, classes = np.nonzero(labels)
-    unlabelled = np.flatnonzero(~labels.any(axis=1))
-    place = np.concatenate([place, unlabelled])
-    classes = np.concatenate([classes, np.full(len(unlabelled), PREDICTED)]).astype(np.int64)
-    order = np.argsort(place, kind="stable")
-    return TargetRows(images[place[order]], classes[order])
 
 
 def rows_per_part(height: int, width: int) -> int:
@@ -292,11 +246,20 @@ class Extraction:
         return rows
 
 
-def _rows_of_maps(dataset: DatasetFile, known: Artifact, parameters: Mapping[str, Any]) -> TargetRows:
-    """The images and classes of another network's maps, as the evaluations draw them from its file."""
-    with MapsFile(known.file(MAPS_FILE)) as maps:
-        rows = rows_to_score(dataset, maps, parameters.get("limit"), parameters["seed"])
-    return TargetRows(rows.images, rows.targets)
+def _join(shards: Sequence[Artifact], writer: Writer) -> None:
+    writer.undigested |= set(join_shards(writer.out, [shard.file(MAPS_FILE) for shard in shards]))
+    made = [shard.manifest.provenance for shard in shards]
+    writer.provenance |= {
+        "shards": len(made),
+        **{name: made[0][name] for name in ("device", "cuda")},
+        "started": min(one["started"] for one in made),
+        "duration_s": round(sum(one["duration_s"] for one in made), 3),
+        **{
+            name: max(one[name] for one in made)
+            for name in ("peak_memory_mb", "peak_device_memory_mb")
+            if all(name in one for one in made)
+        },
+    }
 
 
 def _seen_as(
