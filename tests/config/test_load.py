@@ -368,6 +368,7 @@ def test_anchors_that_unfold_without_end_are_refused(tmp_path: Path) -> None:
         ("train-cls: {}", "train-cls: {optimizer: {name: sgd, momentum: 0, nesterov: true}}", "needs a momentum"),
         ("train-cls: {}", "train-cls: {loss: binary_cross_entropy, label_smoothing: 0.1}", "label_smoothing"),
         ("{dataset: digits}", "{dataset: digits, resize_px: 4, crop_px: 8}", "crop_px is 8"),
+        ("{dataset: digits}", "{dataset: digits, aspect: stretch}", "aspect stretch needs resize_px"),
     ],
 )
 def test_impossible_values_are_found_before_anything_runs(tmp_path: Path, old: str, new: str, said: str) -> None:

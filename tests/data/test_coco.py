@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -18,6 +20,7 @@ from roarline.config.dataset_params import CocoParams
 from roarline.data.coco import read
 from roarline.data.raw import RawDataset
 from roarline.errors import DataError
+from roarline.stages.ground_truth import Objects
 from tests.data.builders import encoded, write_folder, write_tar
 from tests.data.preparing import prepare
 
@@ -150,6 +153,33 @@ def test_the_original_code_numbers_classes_by_category_id(tmp_path: Path) -> Non
     assert raw.class_names[53] == "apple"
     assert raw.class_names[12] == "unused 12"
     assert raw.segmentation.read(raw.sample_ids.index(f"{1:012d}")).labels.max() == 68
+
+
+def test_the_original_code_keeps_masks_soft(tmp_path: Path) -> None:
+    """The union of an image's objects, stretched bilinearly; each pixel is of the class that is nearest."""
+    root = write_folder(tmp_path / "raw", layout())
+    params, settings = CocoParams(compat="original").model_dump(), {"resize_px": 20, "aspect": "stretch"}
+    seen = read(root, CocoParams(), 0)
+    with DatasetFile(prepare(tmp_path, "coco", root, params=params, **settings)) as dataset:
+        row = dataset.sample_ids.index(f"{1:012d}")
+        objects = seen.segmentation.read(seen.sample_ids.index(f"{1:012d}")).labels > 0
+        grey = Image.fromarray(np.where(objects, 255, 0).astype(np.uint8)).resize((20, 20), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(dataset.shares([row])[0], np.asarray(grey))
+        np.testing.assert_array_equal(dataset.segmentation([row])[0] > 0, np.asarray(grey) > 0)
+        assert set(np.unique(dataset.segmentation([row]))) == {0, 54, 68}
+        truth = Objects(dataset, (20, 20)).of(np.array([row]), np.array([53]), torch.device("cpu"))
+        apple = dataset.class_masks([row], [53])[0] == 1
+        np.testing.assert_allclose(truth.shares[0], np.where(apple, np.asarray(grey) / 255, 0), atol=1e-7)
+        assert not dataset.shares([dataset.sample_ids.index(f"{3:012d}")]).any()
+    hard = CocoParams(compat="original", soft_masks=False).model_dump()
+    for params in ({}, hard):
+        with DatasetFile(prepare(tmp_path / f"{len(params)}", "coco", root, params=params, **settings)) as dataset:
+            assert dataset.shares([0]) is None
+
+
+def test_keys_change_only_where_masks_are_soft() -> None:
+    assert "soft_masks" not in CocoParams().model_dump(exclude_none=True)
+    assert CocoParams(compat="original").model_dump()["soft_masks"] is True
 
 
 def test_a_validation_file_of_its_own_and_no_training_images(tmp_path: Path) -> None:

@@ -36,6 +36,15 @@ def test_parity_with_torchvisions_resize_and_centre_crop(
     assert np.array_equal(to_array(resize_and_crop(image, None, crop_px, "x")), to_array(expected))
 
 
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
+def test_stretching_is_torchvisions_resize_to_a_square(width: int, height: int, resize_px: int) -> None:
+    """What NN-Explainer and wsolevaluation do to every image."""
+    image = from_array(np.random.default_rng(width * 61 + height).integers(0, 256, (3, height, width), dtype=np.uint8))
+    expected = to_array(functional.resize(image, [resize_px, resize_px]))
+    assert np.array_equal(to_array(resize_and_crop(image, resize_px, None, "x", stretch=True)), expected)
+    assert np.array_equal(to_array(resize_and_crop(image, resize_px, resize_px, "x", stretch=True)), expected)
+
+
 def test_torchvision_pads_small_images_with_black_and_roarline_refuses() -> None:
     image = from_array(np.full((3, 4, 6), 255, dtype=np.uint8))
     assert to_array(functional.center_crop(image, [8])).min() == 0

@@ -2,16 +2,87 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from roarline.artifacts.runs import CoveredMasks, from_run_lengths
 from roarline.data.decoding import from_array, resize_and_crop, to_array
-from roarline.data.geometry import fit_boxes, fit_mask, fit_segmentation
+from roarline.data.geometry import fit_boxes, fit_mask, fit_segmentation, truncated_boxes
 from roarline.data.raw import RawMask
 from roarline.errors import DataError
+from tests.golden_cases import case
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 4), st.data())
+def test_stretched_boxes_cover_exactly_the_stretched_pixels(
+    width: int, height: int, factor: int, data: st.DataObject
+) -> None:
+    """To a side that is a multiple of both, so that a pixel becomes a rectangle of whole pixels."""
+    x0, y0 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    x1, y1 = data.draw(st.integers(x0, width - 1)), data.draw(st.integers(y0, height - 1))
+    mask = np.zeros((1, height, width), dtype=np.uint8)
+    mask[0, y0 : y1 + 1, x0 : x1 + 1] = 1
+    side, sizes, row = factor * math.lcm(width, height), np.asarray([[height, width]]), np.asarray([0])
+    crop_px = data.draw(st.none() | st.integers(1, side))
+    (seen,) = next(fit_segmentation(mask, row, sizes, side, crop_px, stretch=True))
+    boxes = fit_boxes(np.asarray([[0, 0, x0, y0, x1, y1]]), row, sizes, side, crop_px, stretch=True).boxes
+    assert seen.shape == (crop_px or side, crop_px or side)
+    ys, xs = np.nonzero(seen)
+    expected = [[0, 0, xs.min(), ys.min(), xs.max(), ys.max()]] if len(xs) else []
+    assert boxes.tolist() == expected
+
+
+def test_truncated_boxes_as_saliency_investigation_cuts_them() -> None:
+    arrays, _ = case("s3_resize_boxes")
+    for (width, height, *box, break_ratio), expected in zip(
+        arrays["in_boxes"].tolist(), arrays["out_boxes"], strict=True
+    ):
+        size = np.array([width, height])
+        shown = np.array([224, 224]) if break_ratio else size * 224 / size.min()
+        np.testing.assert_array_equal(truncated_boxes(np.array([box]), size, shown, (shown - 224) / 2)[0], expected)
+
+
+def test_truncated_boxes_as_wsolevaluation_cuts_them() -> None:
+    """They may end one px outside the image: the last corner counts as inside there, and is scaled like the first."""
+    arrays, _ = case("s3_wsol_maxboxacc")
+    sizes, boxes = arrays["in_sizes_wh"][:, ::-1], arrays["in_boxes"]
+    raw = np.column_stack([boxes[:, 0], np.zeros(len(boxes), dtype=np.int64), boxes[:, 1:]])
+    rows = np.arange(len(sizes))
+    fitted = fit_boxes(raw, rows, sizes, 224, None, stretch=True, truncate=True).boxes
+    np.testing.assert_array_equal(fitted[:, [0, 2, 3, 4, 5]], arrays["out_resized_gt"])
+
+
+def test_masks_as_nn_explainer_opens_them() -> None:
+    """VOC: coloured to grey, stretched bilinearly, above 0, void and all; COCO: soft."""
+    arrays, params = case("s0_open_segmentation")
+    picture = Image.fromarray(arrays["in_voc_index"])
+    picture.putpalette(arrays["in_palette"].ravel().tolist())
+    size, side = arrays["in_voc_index"].shape, params["size"]
+    voc = RawMask(arrays["in_voc_index"], dilated_from=np.asarray(picture.convert("L")))
+    np.testing.assert_array_equal(fit_mask(voc, size, side, None, stretch=True).labels > 0, arrays["out_voc"] == 1)
+    grey = arrays["in_coco_gray"]
+    coco = RawMask((grey > 0).astype(np.uint8), dilated_from=grey)
+    (labels,) = next(fit_segmentation(_One(coco), np.array([0]), np.array([size]), side, None, stretch=True))
+    (soft,) = next(fit_segmentation(_One(coco), np.array([0]), np.array([size]), side, None, stretch=True, shares=True))
+    np.testing.assert_allclose(soft / 255, arrays["out_coco"], atol=1e-7)  # float32 there
+    np.testing.assert_array_equal(labels > 0, soft > 0)
+
+
+@dataclass
+class _One:
+    """The same mask for every row."""
+
+    mask: RawMask
+
+    def read(self, row: int) -> RawMask:
+        return self.mask
 
 
 def test_boxes_of_unused_rows_go_and_rows_are_numbered_anew() -> None:

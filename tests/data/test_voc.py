@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from roarline.errors import DataError
 from tests.data.builders import encoded, write_folder, write_tar
 from tests.data.layouts import mask_png, voc_xml
 from tests.data.preparing import prepare
+from tests.golden_cases import case
 
 SIZE = (60, 40)
 
@@ -167,6 +170,38 @@ def test_void_is_no_object_but_for_the_original_code(tmp_path: Path) -> None:
     ours = (seen["corrected"] > 0) & (seen["corrected"] < 255)
     assert ours.sum() < theirs.sum()
     assert (theirs >= ours).all()
+
+
+def test_stretched_files_have_the_original_codes_pixels(tmp_path: Path) -> None:
+    """The case's palette picture, as a file of the data set: images and masks are stretched to a square."""
+    arrays, params = case("s0_open_segmentation")
+    height, width = arrays["in_voc_index"].shape
+    picture = Image.fromarray(np.where(arrays["in_voc_index"] > len(CLASSES), 255, arrays["in_voc_index"]))
+    picture.putpalette(arrays["in_palette"].ravel().tolist())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    top = "VOCdevkit/VOC2007/"
+    changed = {
+        f"{top}SegmentationClass/000001.png": buffer.getvalue(),
+        f"{top}JPEGImages/000001.jpg": encoded(1, (width, height), "JPEG"),
+        f"{top}Annotations/000001.xml": voc_xml([("dog", (11, 11, 30, 20), 0)], (width, height)),
+    }
+    root = write_folder(tmp_path / "raw", layout() | changed)
+    path = prepare(
+        tmp_path, "voc", root, params=VocParams(compat="original").model_dump(), resize_px=params["size"],
+        aspect="stretch",
+    )  # fmt: skip
+    with DatasetFile(path) as dataset:
+        row = dataset.sample_ids.index("000001")
+        assert dataset.stretched
+        assert dataset.image_size == (224, 224)
+        np.testing.assert_array_equal(dataset.segmentation([row])[0] > 0, arrays["out_voc"] == 1)
+        x0, y0, x1, y1 = dataset.boxes[dataset.boxes[:, 0] == row][0, 2:].tolist()
+        assert (x0, y0) == (10 * 224 // width, 10 * 224 // height)
+        assert (x1, y1) == (math.ceil(30 * 224 / width) - 1, math.ceil(20 * 224 / height) - 1)
+        with Image.open(root / f"{top}JPEGImages/000001.jpg") as image:
+            expected = np.asarray(image.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(dataset.pixels([row])[0], expected.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(

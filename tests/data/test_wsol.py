@@ -85,6 +85,19 @@ def test_boxes_shrink_to_the_images_that_are_there(tmp_path: Path) -> None:
         ]
 
 
+def test_the_original_code_cuts_corners_to_whole_pixels(tmp_path: Path) -> None:
+    """From 16 × 8 px to a square of 7: x · 7/16, y · 7/8, towards 0."""
+    root = write_folder(tmp_path / "raw", layout(BOXES))
+    params = WsolParams(compat="original").model_dump()
+    with DatasetFile(prepare(tmp_path, "wsol", root, params=params, resize_px=7, aspect="stretch")) as dataset:
+        assert dataset.boxes.tolist() == [
+            [2, 1, 0, 0, 3, 6],
+            [3, 2, 0, 0, 3, 2],
+            [3, 2, 0, 0, 6, 6],
+            [4, 1, 1, 3, 7, 7],  # a px outside, as published
+        ]
+
+
 def test_masks_unite_and_ignored_pixels_are_void(tmp_path: Path) -> None:
     files = layout(MASKS, "pictures/", "truth/") | {"names.txt": b"cat\ndog\nemu\n"}
     root = write_folder(tmp_path / "raw", files)

@@ -118,15 +118,18 @@ def test_a_real_photo_is_recognised_and_gradcam_lies_on_the_animal(store, tmp_pa
     assert result.map_HW[:, :112].sum() > 2 * result.map_HW[:, 112:].sum()
 
 
-@pytest.mark.parametrize(("resize_px", "crop_px"), [(16, 10), (None, 10), (20, 20)])
-def test_the_network_sees_the_picture_that_the_pipeline_showed_it(store, tmp_path, rng, resize_px, crop_px):
+@pytest.mark.parametrize(
+    ("resize_px", "crop_px", "stretched"), [(16, 10, None), (None, 10, None), (20, 20, None), (20, 10, True)]
+)
+def test_the_network_sees_the_picture_that_the_pipeline_showed_it(store, tmp_path, rng, resize_px, crop_px, stretched):
     path = tmp_path / "wide.png"
     Image.fromarray(rng.integers(0, 256, (24, 36, 3), dtype=np.uint8)).save(path)
-    artifact = toy_classifier(store, side=crop_px, resize_px=resize_px, crop_px=crop_px)
+    artifact = toy_classifier(store, side=crop_px, resize_px=resize_px, crop_px=crop_px, stretched=stretched)
     model, card = load_classifier(artifact)
     assert (card.resize_px, card.crop_px) == (resize_px, crop_px)
     with Image.open(path) as image:
-        seen = to_array(resize_and_crop(image.convert("RGB"), resize_px, crop_px, "wide"))
+        cut = resize_and_crop(image.convert("RGB"), resize_px, crop_px, "wide", stretch=bool(stretched))
+        seen = to_array(cut)
     logits = model(normalise(torch.from_numpy(seen.copy())[None], card.mean, card.std))
     result = run(store, path, str(artifact.path), tmp_path)
     assert result.probability == pytest.approx(float(logits.softmax(dim=1)[0, result.target]), rel=1e-5)

@@ -53,6 +53,7 @@ def toy_dataset(
 def toy_classifier(
     store: Store, *, side: int = 16, classes: int = 4, arch: str = "small_cnn", params: Mapping[str, Any] | None = None,
     multi_label: bool = False, resize_px: int | None = None, crop_px: int | None = None,
+    stretched: bool | None = None,
 ) -> Artifact:  # fmt: skip
     """An untrained network."""
     settings = dict(params if params is not None else {"width": 4})
@@ -67,12 +68,12 @@ def toy_classifier(
             arch=arch, params=settings, class_names=[f"class {index}" for index in range(classes)],
             multi_label=multi_label, input_size=[side, side], mean=[0.5] * 3, std=[0.25] * 3, best_epoch=None, epochs=0,
             validation_accuracy=None, test_accuracy=None, parameters_count=sum(p.numel() for p in model.parameters()),
-            resize_px=resize_px, crop_px=crop_px,
+            resize_px=resize_px, crop_px=crop_px, stretched=stretched,
         ).write(folder)  # fmt: skip
         (folder / CURVE_FILE).write_text("epoch\n")
 
     recipe = {"side": side, "classes": classes, "arch": arch, "params": settings, "multi_label": multi_label}
-    recipe |= {"resize_px": resize_px, "crop_px": crop_px}
+    recipe |= {"resize_px": resize_px, "crop_px": crop_px, "stretched": stretched}
     return make_artifact(store, "train-cls", recipe, write)
 
 

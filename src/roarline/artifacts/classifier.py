@@ -36,6 +36,7 @@ class ClassifierCard(BaseModel):
         input_size: [H, W] of network inputs in px, or None where images differ in size.
         resize_px, crop_px: How images were brought to that size: the shorter side resized (bilinear, antialiased), then
             a centre square cut; None: not.
+        stretched: True where both sides were resized to resize_px; None: not.
         label_metrics: Of images with several labels: by split (``validation``, ``test``), what
             ``evaluation.label_metrics`` says; None for others.
         best_epoch: The epoch whose weights these are, from 1; None where weights were loaded.
@@ -61,11 +62,12 @@ class ClassifierCard(BaseModel):
     parameters_count: int
     resize_px: int | None = None
     crop_px: int | None = None
+    stretched: bool | None = None
     label_metrics: dict[str, Any] | None = None
 
     def write(self, folder: Path) -> None:
         """Write ``classifier.json``."""
-        unset = {name for name in ("resize_px", "crop_px", "label_metrics") if getattr(self, name) is None}
+        unset = {name for name in ("resize_px", "crop_px", "stretched", "label_metrics") if getattr(self, name) is None}
         write_json(folder / CARD_FILE, self.model_dump(mode="json", exclude=unset))
 
     @staticmethod

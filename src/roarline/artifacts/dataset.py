@@ -10,7 +10,9 @@ void; void all over where an image has none). Where objects of several classes o
 there, and the covered class's whole mask stands in ``/covered`` [L, 2] int64 (row, class), ``/covered_runs`` [R] int64
 (run lengths, row by row of the image, zeros first) and ``/covered_ends`` [L] (where in the runs each ends). Attributes:
 schema_version, name, class_names, multi_label, mean, std (of the training split in [0, 1], one number a channel;
-absent without one), resize_px, crop_px (0: none), image_size [H, W] (packed).
+absent without one), resize_px, crop_px (0: none), stretched (where both sides are resized to resize_px), image_size
+[H, W] (packed). ``/shares`` [N, H, W] uint8 beside segmentation where that is soft: of 255, how much of a pixel is an
+object's, of whatever class.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ class DatasetContent:
     std: np.ndarray | None
     resize_px: int | None = None
     crop_px: int | None = None
+    stretched: bool = False
     image_size: tuple[int, int] | None = None
     images: np.ndarray | RowChunks | None = None
     files: list[str] | None = None
@@ -70,6 +73,7 @@ class DatasetContent:
     box_difficult: np.ndarray | None = None
     segmentation: np.ndarray | RowChunks | None = None
     covered: CoveredMasks | None = None
+    shares: np.ndarray | RowChunks | None = None
 
 
 def write_dataset(path: Path, content: DatasetContent) -> None:
@@ -87,6 +91,7 @@ def write_dataset(path: Path, content: DatasetContent) -> None:
     columns: dict[str, Any] = {
         "split": content.split.astype(np.uint8), "labels": content.labels, "images": content.images,
         "file_offset": content.file_offset, "file_size": content.file_size, "segmentation": content.segmentation,
+        "shares": content.shares,
     }  # fmt: skip
     texts = {"sample_ids": content.sample_ids, "files": content.files, "file_sha256": content.file_sha256}
     for name, column in {**columns, **texts}.items():
@@ -94,7 +99,7 @@ def write_dataset(path: Path, content: DatasetContent) -> None:
             raise ArtifactError(f"data set {content.name!r}: {name} has {len(column)} rows, expected {count}")
     with atomic_path(path) as partial, h5py.File(partial, "w", libver="v110", track_order=False) as file:
         for name, column in columns.items():
-            packing = _mask_packing(column.shape) if name == "segmentation" and column is not None else {}
+            packing = _mask_packing(column.shape) if name in ("segmentation", "shares") and column is not None else {}
             if isinstance(column, RowChunks):
                 _write_chunks(file, name, column, packing)
             elif column is not None:
@@ -117,6 +122,8 @@ def write_dataset(path: Path, content: DatasetContent) -> None:
             file.attrs["std"] = np.asarray(content.std, dtype=np.float64)
         file.attrs["resize_px"] = content.resize_px or 0
         file.attrs["crop_px"] = content.crop_px or 0
+        if content.stretched:
+            file.attrs["stretched"] = True
         size = content.images.shape[2:] if content.images is not None else content.image_size
         if size is not None:
             file.attrs["image_size"] = [int(side) for side in size]
@@ -210,6 +217,11 @@ class DatasetFile:
         return int(self._file.attrs["crop_px"]) or None
 
     @property
+    def stretched(self) -> bool:
+        """True where ``resize_px`` is of both sides of indexed images."""
+        return bool(self._file.attrs.get("stretched", False))
+
+    @property
     def packed(self) -> bool:
         """True where the file holds the pixels."""
         return "images" in self._file
@@ -289,15 +301,20 @@ class DatasetFile:
 
         An image whose segmentation is not known is void all over. Where classes overlap, ``class_masks`` knows more.
         """
-        if not self.segmented:
-            return None
+        return self._planes("segmentation", rows) if self.segmented else None
+
+    def shares(self, rows: Sequence[int] | np.ndarray) -> np.ndarray | None:
+        """Soft masks: uint8 [B, H, W], of 255 how much of a pixel is an object's, or None where masks are not soft."""
+        return self._planes("shares", rows) if "shares" in self._file else None
+
+    def _planes(self, name: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         order = np.asarray(rows, dtype=np.int64)
         unique, inverse = np.unique(order, return_inverse=True)
         if len(unique) and unique[-1] - unique[0] == len(unique) - 1:  # much faster than a list of rows
-            together: np.ndarray = self._file["segmentation"][unique[0] : unique[-1] + 1]
+            together: np.ndarray = self._file[name][unique[0] : unique[-1] + 1]
             return np.asarray(together[inverse])
-        size = self._file["segmentation"].shape[1:]
-        masks = [self._file["segmentation"][int(row)] for row in unique]
+        size = self._file[name].shape[1:]
+        masks = [self._file[name][int(row)] for row in unique]
         return np.asarray(np.asarray(masks, dtype=np.uint8).reshape(-1, *size)[inverse])
 
     def class_masks(self, rows: Sequence[int] | np.ndarray, classes: Sequence[int] | np.ndarray) -> np.ndarray | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -75,7 +75,18 @@ class CocoParams(Params):
     unannotated: Literal["leave_out", "keep"] = Field(
         "leave_out", description="images without an object; keep: with no label at all"
     )
+    soft_masks: bool | None = Field(
+        None,
+        description="masks keep the grey values of bilinear resizing, as ground truth in [0, 1]; default: as compat",
+    )
     compat: Literal["corrected", "original"] = Field("corrected", description=_COMPAT)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _soft_as_published(cls, values: Any) -> Any:
+        """In the parameters, and so in the key, only where masks are soft."""
+        original = isinstance(values, dict) and values.get("compat") == "original"
+        return {**values, "soft_masks": True} if original and values.get("soft_masks") is None else values
 
     @property
     def annotation_files(self) -> dict[str, str]:
@@ -126,3 +137,4 @@ class WsolParams(Params):
     images: str = Field("", description="folder below the root in which the image ids are paths")
     masks: str = Field("", description="folder below the root in which the mask paths of localization.txt are")
     class_names: str | None = Field(None, description="file below the root, a class name a line; default: numbers")
+    compat: Literal["corrected", "original"] = Field("corrected", description=_COMPAT)

@@ -63,6 +63,9 @@ class Data(Section):
     )
     limit: Limit = Limit()
     resize_px: int | None = Field(None, ge=1, description="resize the shorter side to this, bilinear, antialiased")
+    aspect: Literal["keep", "stretch"] = Field(
+        "keep", description="stretch: resize_px is of both sides, as NN-Explainer and wsolevaluation have it"
+    )
     crop_px: int | None = Field(None, ge=1, description="then cut a centre square of this side")
     normalization: Literal["dataset", "imagenet"] | Statistics = Field(
         "dataset", description="dataset: statistics of the training split; imagenet: the usual constants"
@@ -73,6 +76,12 @@ class Data(Section):
     def _annotated_of_each_class(self) -> Data:
         if self.validation_annotated and self.validation_per_class is None:
             raise ValueError("validation_annotated goes with validation_per_class; give the number")
+        return self
+
+    @model_validator(mode="after")
+    def _stretched_to_a_size(self) -> Data:
+        if self.aspect == "stretch" and self.resize_px is None:
+            raise ValueError("aspect stretch needs resize_px, the side of the square; give it")
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,9 @@ def read(root: Path | None, params: CocoParams, seed: int) -> RawDataset:
     in the masks; its box is flagged difficult, since it holds no single object.
 
     Source: Lin et al. 2014, "Microsoft COCO: Common Objects in Context".
-    Differs: with ``compat: original`` labels are as the NN-Explainer code has them: category ids themselves number 91
-        classes, and an image without any object has all 80 labels.
+    Differs: with ``compat: original`` labels and masks are as the NN-Explainer code has them: category ids themselves
+        number 91 classes, an image without any object has all 80 labels, and bilinear resizing leaves masks soft
+        (``soft_masks``).
 
     Raises:
         DataError: Files are missing, or an annotation file is damaged.
@@ -97,7 +98,8 @@ def read(root: Path | None, params: CocoParams, seed: int) -> RawDataset:
         files=files.images([image.path for image in images]),
         boxes=boxes,
         box_difficult=found.flags(),
-        segmentation=_Masks(images, place),
+        segmentation=_Masks(images, place, bool(params.soft_masks)),
+        soft_masks=bool(params.soft_masks),
     )
 
 
@@ -156,6 +158,7 @@ class _Masks:
 
     images: Sequence[_Image]
     place: Mapping[int, int]
+    soft: bool
 
     def read(self, row: int) -> RawMask:
         image = self.images[row]
@@ -164,7 +167,9 @@ class _Masks:
             for found in image.objects:
                 lengths[self.place[found["category_id"]]] += _run_lengths(found["segmentation"], image.size)
             masks = {label: _decode(coco_mask.merge(parts)) for label, parts in lengths.items() if parts}
-            return paint(masks, image.size)
+            painted = paint(masks, image.size)
+            grey = np.where(painted.labels > 0, 255, 0).astype(np.uint8) if self.soft else None
+            return replace(painted, dilated_from=grey)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"data set 'coco': image {image.sample_id}: a segmentation that can't be read ({error})"

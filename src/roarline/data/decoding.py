@@ -39,17 +39,22 @@ def decode(data: bytes, name: str) -> Image.Image:
         raise DataError(f"{name}: damaged or truncated ({error}); replace or delete it") from error
 
 
-def resize_and_crop(image: Image.Image, resize_px: int | None, crop_px: int | None, name: str) -> Image.Image:
+def resize_and_crop(
+    image: Image.Image, resize_px: int | None, crop_px: int | None, name: str, *, stretch: bool = False
+) -> Image.Image:
     """Resize the shorter side (bilinear, antialiased), then cut a centre square; None leaves a step out.
 
     Equal to torchvision's Resize and CenterCrop on a Pillow image, but for images smaller than the square, which
     torchvision pads with black.
 
+    Args:
+        stretch: Resize both sides instead, whatever the image's aspect.
+
     Raises:
         DataError: The image is smaller than the square.
     """
     if resize_px is not None:
-        image = image.resize(resized(image.size, resize_px), Image.Resampling.BILINEAR)
+        image = image.resize(resized(image.size, resize_px, stretch=stretch), Image.Resampling.BILINEAR)
     if crop_px is not None:
         width, height = image.size
         if min(width, height) < crop_px:
@@ -62,8 +67,13 @@ def resize_and_crop(image: Image.Image, resize_px: int | None, crop_px: int | No
     return image
 
 
-def resized(size: tuple[int, int], resize_px: int) -> tuple[int, int]:
-    """Width and height (or height and width) once the shorter side has ``resize_px``; the longer is rounded down."""
+def resized(size: tuple[int, int], resize_px: int, *, stretch: bool = False) -> tuple[int, int]:
+    """Width and height (or height and width) once the shorter side has ``resize_px``; the longer is rounded down.
+
+    Stretched, both sides have it.
+    """
+    if stretch:
+        return resize_px, resize_px
     short, long = min(size), max(size)
     other = resize_px * long // short
     return (resize_px, other) if size[0] <= size[1] else (other, resize_px)

@@ -118,7 +118,8 @@ class ImageReader:
                 f"{name}: changed since prepare-data read it ({len(data)} bytes, then {size}); "
                 "restore it, or run prepare-data again on the changed data"
             )
-        image = resize_and_crop(decode(data, name), self.dataset.resize_px, self.dataset.crop_px, name)
+        of = self.dataset
+        image = resize_and_crop(decode(data, name), of.resize_px, of.crop_px, name, stretch=of.stretched)
         pixels = to_array(image)
         expected = self.dataset.image_size
         if expected is not None and pixels.shape[1:] != expected:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from roarline.data.archives import stream_members
 from roarline.data.decoding import decode, from_array, resize_and_crop, to_array
@@ -63,6 +64,7 @@ class PixelStream:
         root: Where ``raw.files`` lie.
         resize_px: See ``decoding.resize_and_crop``.
         crop_px: See ``decoding.resize_and_crop``.
+        stretch: See ``decoding.resize_and_crop``.
         threads: Threads that read and decode files.
         shape: [C, H, W] that every image must have; None: that of the first.
     """
@@ -71,6 +73,7 @@ class PixelStream:
     root: Path | None
     resize_px: int | None = None
     crop_px: int | None = None
+    stretch: bool = False
     threads: int = 2
     shape: tuple[int, ...] | None = None
     _problems: list[str] = field(default_factory=list)
@@ -126,8 +129,7 @@ class PixelStream:
         image = _Image(row, name, pixels, (pixels.shape[1], pixels.shape[2]))
         if self.resize_px is not None or self.crop_px is not None:
             try:
-                resized = resize_and_crop(from_array(pixels), self.resize_px, self.crop_px, name)
-                image.pixels = to_array(resized)
+                image.pixels = self._seen(from_array(pixels), name)
             except DataError as error:
                 image.problem = str(error)
         return image
@@ -164,13 +166,16 @@ class PixelStream:
             data = fetch()
             decoded = decode(data, name)
             image.raw_size = (decoded.height, decoded.width)
-            image.pixels = to_array(resize_and_crop(decoded, self.resize_px, self.crop_px, name))
+            image.pixels = self._seen(decoded, name)
             image.sha256 = hashlib.sha256(data).hexdigest()
         except OSError as error:
             image.problem = f"{name}: can't be read ({error.strerror})"
         except DataError as error:
             image.problem = str(error)
         return image
+
+    def _seen(self, image: Image.Image, name: str) -> np.ndarray:
+        return to_array(resize_and_crop(image, self.resize_px, self.crop_px, name, stretch=self.stretch))
 
     def _sources(self, files: Sequence[RawFile], root: Path, tar: int, rows: np.ndarray) -> Iterator[Source]:
         streamed = {files[row].path: row for row in rows.tolist() if files[row].offset == STREAMED}

@@ -83,8 +83,11 @@ class RawDataset:
         box_difficult: bool [M]: flagged as hard to recognise; None: none is.
         box_image_sizes: [N, 2] int: H, W of the image that the boxes were drawn on, where the raw image may have been
             scaled since; 0 and None: that of the raw image.
+        truncated_boxes: Where images are resized, corners of boxes are cut to whole px; else a box covers every pixel
+            that it touches.
         segmentation: uint8 [N, H, W] (0 background, c + 1 class c, 255 void), of the raw image's size; or what reads
             the masks one by one.
+        soft_masks: What ``RawMask.dilated_from`` gives once resized is kept, as shares of pixels that are an object's.
     """
 
     name: str
@@ -98,7 +101,9 @@ class RawDataset:
     boxes: np.ndarray | None = None
     box_difficult: np.ndarray | None = None
     box_image_sizes: np.ndarray | None = None
+    truncated_boxes: bool = False
     segmentation: Rows | MaskReader | None = None
+    soft_masks: bool = False
 
     def __len__(self) -> int:
         return len(self.sample_ids)

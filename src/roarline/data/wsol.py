@@ -46,7 +46,8 @@ def read(root: Path | None, params: WsolParams, seed: int) -> RawDataset:
     holds are void. Masks may be of another size than their image, over which they are stretched.
 
     Source: Choe et al. 2020, "Evaluating Weakly Supervised Object Localization Methods Right".
-    Differs: boxes and masks are resized and cropped as the images are; the original stretches all to a square.
+    Differs: with ``compat: original`` the corners of resized boxes are cut to whole px, as the original has them; with
+        ``data.aspect: stretch``, too, images, boxes and masks are the original's.
 
     Raises:
         DataError: Files are missing, or a list is damaged.
@@ -94,6 +95,7 @@ def read(root: Path | None, params: WsolParams, seed: int) -> RawDataset:
         files=files.images([below + image for image in ids]),
         boxes=found.boxes.boxes() if found.with_boxes else None,
         box_image_sizes=np.asarray(sizes, dtype=np.int64).reshape(-1, 2) if found.with_boxes else None,
+        truncated_boxes=params.compat == "original",
         segmentation=_Masks(files, found.masks, labels) if found.masks else None,
     )
 

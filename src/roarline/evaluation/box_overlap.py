@@ -27,34 +27,6 @@ def iou_matrix(boxes_n4: np.ndarray, others_m4: np.ndarray, *, inclusive: bool =
     return np.asarray(np.where(union > 0, shared / np.where(union > 0, union, 1), 0.0))
 
 
-def rescaled_boxes(
-    boxes_n4: np.ndarray, size_wh: tuple[int, int], side_px: int, *, keep_aspect: bool = False
-) -> np.ndarray:
-    """Boxes of a picture as they lie in the square that a network sees, truncated to whole px.
-
-    Args:
-        boxes_n4: x0, y0, x1, y1 in px of the picture.
-        size_wh: Width and height of the picture.
-        side_px: Side of the square.
-        keep_aspect: True: the shorter side was scaled to ``side_px`` and the longer one cropped at its centre; boxes
-            may reach outside. False: both sides were scaled.
-
-    Returns:
-        int64 [n, 4].
-
-    Source: wsolevaluation ``resize_bbox`` (False), saliency_investigation ``export_bboxes.resize_pos`` (True).
-    """
-    width, height = size_wh
-    boxes = np.asarray(boxes_n4, dtype=np.float64)
-    scale, offset = np.array([side_px / width, side_px / height] * 2), np.zeros(4)
-    if keep_aspect:
-        shorter = min(width, height)
-        scale = np.full(4, side_px / shorter)
-        offset = np.array([(size * side_px / shorter - side_px) / 2 for size in size_wh] * 2)
-    rescaled: np.ndarray = np.trunc(boxes * scale - offset).astype(np.int64)
-    return rescaled
-
-
 def _areas(boxes_n4: np.ndarray, one: int) -> np.ndarray:
     boxes = boxes_n4.astype(np.float64)
     sides = np.clip(boxes[:, 2:] - boxes[:, :2] + one, 0, None)

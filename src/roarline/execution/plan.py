@@ -90,6 +90,8 @@ def _data_parameters(plan: Plan) -> dict[str, Any]:
         "seed": plan.experiment.seed,
         "threads": 1,
     }
+    if data.aspect == "stretch":
+        parameters["aspect"] = data.aspect
     if data.limit.per_class:
         parameters["limit_per_class"] = True
     if data.validation_per_class is not None:

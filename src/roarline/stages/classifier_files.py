@@ -52,6 +52,7 @@ def write_classifier(
         parameters_count=sum(parameter.numel() for parameter in model.parameters()),
         resize_px=dataset.resize_px,
         crop_px=dataset.crop_px,
+        stretched=dataset.stretched or None,
         label_metrics=dict(label_metrics) if label_metrics else None,
     ).write(folder)
     write_weights(folder / WEIGHTS_FILE, model)

@@ -46,6 +46,7 @@ class Classifier:
         input_size: (H, W) of the centre that is then cut; None: the image as it is.
         mean, std: Of the normalisation of [0, 1] pixel values.
         crops_only: The centre is cut from the image as it is.
+        stretched: Both sides are resized to resize_px.
     """
 
     name: str
@@ -57,11 +58,12 @@ class Classifier:
     mean: Sequence[float]
     std: Sequence[float]
     crops_only: bool = False
+    stretched: bool = False
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Network input [1, 3, H, W] of one RGB image."""
         resize_px = min(image.size) if self.crops_only else self.resize_px
-        fitted = _fit(image, resize_px, self.input_size)
+        fitted = _fit(image, resize_px, self.input_size, self.stretched)
         return normalise(torch.from_numpy(to_array(fitted).copy())[None], self.mean, self.std)
 
     def restore(self, images_BCHW: Tensor) -> np.ndarray:
@@ -208,7 +210,7 @@ def _load(classifier: str, store: Store, weights: Path | None) -> Classifier:
     size = (card.input_size[0], card.input_size[1]) if card.input_size else None
     return Classifier(
         card.arch, model, card.class_names, card.multi_label, card.resize_px, size, card.mean, card.std,
-        crops_only=card.crop_px is not None and card.resize_px is None,
+        crops_only=card.crop_px is not None and card.resize_px is None, stretched=bool(card.stretched),
     )  # fmt: skip
 
 
@@ -242,8 +244,8 @@ def _load_torchvision(arch: str, weights: Path | None) -> Classifier:
     )
 
 
-def _fit(image: Image.Image, resize_px: int | None, size: tuple[int, int] | None) -> Image.Image:
-    """Resize the shorter side, or so that the image just covers ``size`` (H, W); cut the centre of that size."""
+def _fit(image: Image.Image, resize_px: int | None, size: tuple[int, int] | None, stretch: bool = False) -> Image.Image:
+    """Resize the shorter side (both), or so that the image just covers ``size`` (H, W); cut the centre of that size."""
     if size is None:
         return image
     height, width = size
@@ -251,7 +253,7 @@ def _fit(image: Image.Image, resize_px: int | None, size: tuple[int, int] | None
         scale = max(width / image.width, height / image.height)
         fitted = max(width, round(image.width * scale)), max(height, round(image.height * scale))
     else:
-        fitted = resized(image.size, resize_px)
+        fitted = resized(image.size, resize_px, stretch=stretch)
     if fitted != image.size:
         image = image.resize(fitted, Image.Resampling.BILINEAR)
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)

@@ -29,6 +29,7 @@ class Truth:
         masks: bool [B, H, W], pixels of the target's objects.
         valid: bool [B, H, W], pixels that count: not a void border.
         boxes: [B] arrays int64 [G, 4], x0, y0, x1, y1 in px, inclusive.
+        shares: float32 [B, H, W] in [0, 1], how much of a pixel is an object's where masks are soft, else None.
         any_boxes: [B] True where the image has boxes of any class.
         difficult: [B] True where ``masks`` are of boxes, all of which are flagged as difficult.
     """
@@ -38,6 +39,7 @@ class Truth:
     boxes: list[np.ndarray]
     any_boxes: np.ndarray
     difficult: np.ndarray
+    shares: Tensor | None = None
 
 
 def known_kind(dataset: DatasetFile, asked: str, metric: str) -> Kind:
@@ -88,7 +90,9 @@ class Objects:
         masks, valid = self._segmented(rows, targets) if self.by_segmentation else self._filled(boxes)
         hard = np.array([row[1] and not self.by_segmentation for row in found], dtype=bool)
         some = np.array([row[2] for row in found], dtype=bool)
-        return Truth(masks.to(device), valid.to(device), boxes, some, hard)
+        soft = self.dataset.shares(rows) if self.by_segmentation else None
+        shares = None if soft is None else (masks * torch.from_numpy(soft).float() / 255).to(device)
+        return Truth(masks.to(device), valid.to(device), boxes, some, hard, shares)
 
     def _segmented(self, rows: np.ndarray, targets: np.ndarray) -> tuple[Tensor, Tensor]:
         labels = torch.from_numpy(self.dataset.class_masks(rows, targets))

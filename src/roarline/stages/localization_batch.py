@@ -55,8 +55,9 @@ class Batch:
 
     @cached_property
     def pair(self) -> Segmented:
-        """Masks and truths; the object's pixels are 1."""
-        return Segmented(self.masks, self.truth.masks, self.truth.valid)
+        """Masks and truths; the object's pixels are 1, or less where ground truth is soft."""
+        soft = self.truth.shares
+        return Segmented(self.masks, self.truth.masks if soft is None else soft, self.truth.valid)
 
     @cached_property
     def inside(self) -> Tensor:
@@ -153,9 +154,9 @@ class Batches:
 
 
 def _perfect(truth: Truth, shape: str) -> Tensor:
-    """bool [B, H, W]: pixels of the objects, the largest box, or the mask that F1a calls best."""
+    """[B, H, W]: pixels of the objects, the largest box, or the mask that F1a calls best."""
     if shape == "pixels":
-        return truth.masks
+        return truth.masks if truth.shares is None else truth.shares
     height, width = truth.masks.shape[1:]
     limits = np.array([width, height, width, height])
     best = best_mean_f1_mask if shape == _MEAN_OVER_BOXES else largest_box_mask

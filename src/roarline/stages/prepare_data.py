@@ -38,7 +38,15 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     raw = read_raw(parameters, root)
     rows, split = choose(raw, parameters)
     resize_px, crop_px = parameters["resize_px"], parameters["crop_px"]
-    recipe = [resize_px, crop_px, [raw.sample_ids[row] for row in rows], split.tolist(), _file_sizes(raw, rows)]
+    stretched = parameters.get("aspect") == "stretch"
+    recipe = [
+        resize_px,
+        crop_px,
+        stretched,
+        [raw.sample_ids[row] for row in rows],
+        split.tolist(),
+        _file_sizes(raw, rows),
+    ]
     limit = parameters["pack_limit_mb"] * _MB
     with Staging(writer.parts, recipe, split == SPLITS.index("train"), limit) as staging:
         _stage(raw, root, rows, staging, parameters, context)
@@ -55,6 +63,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             std=statistics[1] if statistics else None,
             resize_px=resize_px,
             crop_px=crop_px,
+            stretched=stretched,
         )
         _add_pixels(content, raw, rows, staging)
         _add_ground_truth(content, raw, rows, staging, context.loader_threads)
@@ -153,7 +162,13 @@ def _stage(
     raw: RawDataset, root: Path | None, rows: np.ndarray, staging: Staging, parameters: dict[str, Any], context: Context
 ) -> None:
     stream = PixelStream(
-        raw, root, parameters["resize_px"], parameters["crop_px"], context.loader_threads, shape=staging.shape
+        raw,
+        root,
+        parameters["resize_px"],
+        parameters["crop_px"],
+        parameters.get("aspect") == "stretch",
+        context.loader_threads,
+        shape=staging.shape,
     )
     number = np.full(len(raw), -1, dtype=np.int64)
     number[rows] = np.arange(len(rows))
@@ -203,16 +218,27 @@ def _add_pixels(content: DatasetContent, raw: RawDataset, rows: np.ndarray, stag
 def _add_ground_truth(
     content: DatasetContent, raw: RawDataset, rows: np.ndarray, staging: Staging, threads: int
 ) -> None:
-    resize_px, crop_px = content.resize_px, content.crop_px
+    resize_px, crop_px, stretch = content.resize_px, content.crop_px, content.stretched
     if raw.boxes is not None:
         drawn_on = raw.box_image_sizes[rows] if raw.box_image_sizes is not None else None
-        fitted = fit_boxes(raw.boxes, rows, staging.raw_sizes, resize_px, crop_px, drawn_on=drawn_on)
+        fitted = fit_boxes(
+            raw.boxes, rows, staging.raw_sizes, resize_px, crop_px, stretch=stretch, drawn_on=drawn_on,
+            truncate=raw.truncated_boxes,
+        )  # fmt: skip
         content.boxes = fitted.boxes
         if raw.box_difficult is not None:
             content.box_difficult = raw.box_difficult[fitted.kept]
     if raw.segmentation is not None and content.image_size is not None:
+        shape = (len(rows), *content.image_size)
         content.covered = CoveredMasks()
         chunks = fit_segmentation(
-            raw.segmentation, rows, staging.raw_sizes, resize_px, crop_px, covered=content.covered, threads=threads
-        )
-        content.segmentation = RowChunks((len(rows), *content.image_size), chunks)
+            raw.segmentation, rows, staging.raw_sizes, resize_px, crop_px, stretch=stretch, covered=content.covered,
+            threads=threads,
+        )  # fmt: skip
+        content.segmentation = RowChunks(shape, chunks)
+        if raw.soft_masks:
+            chunks = fit_segmentation(
+                raw.segmentation, rows, staging.raw_sizes, resize_px, crop_px, stretch=stretch, threads=threads,
+                shares=True,
+            )  # fmt: skip
+            content.shares = RowChunks(shape, chunks)
