@@ -106,14 +106,8 @@ def _ablated_logits(
     if len(channels) == 0:
         return
     output = replay.output[row : row + 1]
-    copies = output.expand(min(at_once, len(channels)), *output.shape[1:]).clone()
-    channels_first, whole = copies.movedim(dimension, 1), output[0].movedim(dimension - 1, 0)
     for channel_n in torch.split(channels, at_once):
-        each = torch.arange(len(channel_n), device=channel_n.device)
-        channels_first[each, channel_n] = 0
-        version = copies._version
-        yield channel_n, replay.logits(row, copies[: len(channel_n)])
-        if copies._version == version:
-            channels_first[each, channel_n] = whole[channel_n]
-        else:  # what follows the layer writes in place
-            copies.copy_(output)
+        kept_nC = torch.ones(len(channel_n), output.shape[dimension], dtype=torch.bool, device=output.device)
+        kept_nC.scatter_(1, channel_n[:, None], value=False)
+        kept = kept_nC.unflatten(1, [-1 if axis == dimension else 1 for axis in range(1, output.ndim)])
+        yield channel_n, replay.logits(row, output.where(kept, 0.0))
