@@ -9,6 +9,7 @@ Shapes: B images, K classes, H × W px.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,27 @@ class Drawn:
         return Drawn(logits_BKHW, *aggregate_masks(logits_BKHW, labels_BK))
 
 
-class NnExplainer:
+class _OfClassMaps(ABC):
+    """The part of an ``Objective`` that follows from its terms."""
+
+    goal: Goal = (TOTAL, "min")
+    trained: nn.Module
+    task: ExplainerTask
+
+    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
+        """See ``Objective``."""
+        return self.terms(batch.images, batch.labels)[0]
+
+    def validate(self, split: Split) -> Mapping[str, float]:
+        """See ``Objective``."""
+        return means_over(split, self.trained, self.terms, self.task.settings.precision)
+
+    @abstractmethod
+    def terms(self, images_BCHW: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Loss terms, weighted, and scores."""
+
+
+class NnExplainer(_OfClassMaps):
     """The objective of the NN-Explainer.
 
     Args:
@@ -79,21 +100,11 @@ class NnExplainer:
     Source: Stalder et al. 2022, arXiv 2205.11266, section 3; spec S0.5.
     """
 
-    goal: Goal = (TOTAL, "min")
-
     def __init__(
         self, network: nn.Module, classifier: nn.Module, task: ExplainerTask, entropy: float, weights: AreaWeights
     ) -> None:
         self.trained, self.classifier, self.task = network, classifier, task
         self.entropy, self.weights = entropy, weights
-
-    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
-        """See ``Objective``."""
-        return self.terms(batch.images, batch.labels)[0]
-
-    def validate(self, split: Split) -> Mapping[str, float]:
-        """See ``Objective``."""
-        return means_over(split, self.trained, self.terms, self.task.settings.precision)
 
     def terms(self, images_BCHW: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Loss terms, weighted, and scores."""
@@ -109,7 +120,7 @@ class NnExplainer:
         return terms, {MASKED_ACCURACY: correct_share(on_masked, labels).mean()}
 
 
-class SelfExplainer:
+class SelfExplainer(_OfClassMaps):
     """The objective of the self-explainer: a teacher's pass over the image, a student's over what the mask leaves.
 
     Args:
@@ -120,18 +131,8 @@ class SelfExplainer:
     Source: NN-Explainer ``interpretable_fcnn``; spec S0.7.
     """
 
-    goal: Goal = (TOTAL, "min")
-
     def __init__(self, network: nn.Module, task: ExplainerTask, coherency: float, weights: AreaWeights) -> None:
         self.trained, self.task, self.coherency, self.weights = network, task, coherency, weights
-
-    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
-        """See ``Objective``."""
-        return self.terms(batch.images, batch.labels)[0]
-
-    def validate(self, split: Split) -> Mapping[str, float]:
-        """See ``Objective``."""
-        return means_over(split, self.trained, self.terms, self.task.settings.precision)
 
     def terms(self, images_BCHW: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Loss terms, weighted, and scores."""
