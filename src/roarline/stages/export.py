@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,9 +33,10 @@ from roarline.report.pictures import as_picture, enlarged, heat_map, is_signed, 
 from roarline.seeds import derive_seed
 from roarline.stages import export_layouts
 from roarline.stages.evaluate_class_masks import MATRIX_FILE
+from roarline.stages.export_ground_truth import ground_truth
+from roarline.stages.export_names import file_name
 
 _PICTURE_PX = 256
-_NAME_LENGTH = 120
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,6 @@ def export(
     yield from exporter(artifact, options)
 
 
-def file_name(sample_id: str, target: int | None = None) -> str:
-    """A file name, without suffix, that every system takes: unique for a sample id, and readable where the id is.
-
-    Characters outside ``A-Z a-z 0-9 . _ -`` become ``_``; a name that this changed bears a hash of the id.
-    """
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", sample_id).strip("._-")[:_NAME_LENGTH]
-    if safe != sample_id or not safe:
-        safe = f"{safe}-{hashlib.sha256(sample_id.encode()).hexdigest()[:10]}".lstrip("-")
-    return safe if target is None else f"{safe}_class{target}"
-
-
 def _maps(artifact: Artifact, options: Options) -> Iterator[str]:
     source = _images_of(artifact, options)
     with MapsFile(artifact.file(MAPS_FILE)) as file:
@@ -130,7 +119,10 @@ def _maps(artifact: Artifact, options: Options) -> Iterator[str]:
         yield f"{options.out / 'heat_maps'}: {len(rows)} heat maps (PNG; each on its own scale)"
         method = str(artifact.manifest.parameters.get("method"))
         folder = "_".join(file_name(part) for part in (*_made_for(artifact), method) if part)
-        yield from export_layouts.masks(file, rows, options.out, folder, sign=sign, reading=reading, name=file_name)
+        with contextlib.ExitStack() as stack:
+            dataset = stack.enter_context(DatasetFile(source.file(DATASET_FILE))) if source is not None else None
+            layout: dict[str, Any] = {"sign": sign, "reading": reading, "dataset": dataset}
+            yield from export_layouts.masks(file, rows, options.out, folder, **layout)
         if source is None:
             yield "no masked images: the data set of these maps is not in the same artifact folder"
         else:
@@ -302,7 +294,9 @@ def _dataset(artifact: Artifact, options: Options) -> Iterator[str]:
             },
         )
         yield f"{options.out / 'samples.csv'}: {len(dataset)} samples"
-        yield from export_layouts.ground_truth(dataset, options.out, options.limit, file_name)
+        there = dataset.packed or (options.data_root is not None and options.data_root.exists())
+        with ImageReader(dataset, options.data_root) as reader:
+            yield from ground_truth(dataset, reader if there else None, options.out, options.limit)
 
 
 def _page(artifact: Artifact, options: Options) -> Iterator[str]:
