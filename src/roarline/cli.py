@@ -28,6 +28,12 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override one value of the config; may stand several times."),
 ]
+Where = Annotated[
+    str | None, typer.Option("--executor", metavar="local|ray", help="Where jobs run; as runtime.executor.")
+]
+Address = Annotated[
+    str | None, typer.Option("--address", metavar="HOST:PORT", help="Of the Ray cluster; as runtime.address.")
+]
 Artifacts = Annotated[Path, typer.Option("--artifacts", help="The artifact folder.")]
 _DEFAULT_ARTIFACTS = Path("artifacts")
 _INTERRUPTED = 130
@@ -80,11 +86,11 @@ def _root(
 
 
 @app.command()
-def run(config: Config, set_: Set = None) -> None:
+def run(config: Config, set_: Set = None, executor: Where = None, address: Address = None) -> None:
     """Run every stage that the config asks for, in dependency order, skipping what exists."""
     from roarline.execution import commands
 
-    commands.run(config, set_ or [])
+    commands.run(config, _with_place(set_, executor, address))
 
 
 @app.command()
@@ -228,6 +234,12 @@ def compare(
     comparing.compare(first, second, set_ or [], output)
 
 
+def _with_place(set_: list[str] | None, executor: str | None, address: str | None) -> list[str]:
+    """The overrides, with those that the two options stand for."""
+    given = {"executor": executor, "address": address}
+    return [*(set_ or []), *(f"runtime.{name}={value}" for name, value in given.items() if value is not None)]
+
+
 def _stage_command(stage: str) -> Callable[..., None]:
     def command(
         config: Config,
@@ -235,10 +247,12 @@ def _stage_command(stage: str) -> Callable[..., None]:
         only: Annotated[
             bool, typer.Option("--only", help="Don't run the stages before it; fail where they are missing.")
         ] = False,
+        executor: Where = None,
+        address: Address = None,
     ) -> None:
         from roarline.execution import commands
 
-        commands.run_stage(config, set_ or [], stage, only=only)
+        commands.run_stage(config, _with_place(set_, executor, address), stage, only=only)
 
     command.__doc__ = f"{STAGES[stage].summary} (first what it needs, where that is missing)."
     return command

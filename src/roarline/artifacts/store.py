@@ -198,7 +198,7 @@ class Store:
 
     def is_running(self, stage: str, key: str) -> bool:
         """True where some process holds the right to make this artifact."""
-        path = self._lock_path(stage, key)
+        path = self.lock_path(stage, key)
         if not path.exists():
             return False
         try:
@@ -299,7 +299,7 @@ class Store:
 
     @contextlib.contextmanager
     def _lock(self, stage: str, key: str, on_wait: Callable[[], None] | None) -> Iterator[None]:
-        path = self._lock_path(stage, key)
+        path = self.lock_path(stage, key)
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path)
@@ -314,7 +314,8 @@ class Store:
         finally:
             lock.release()
 
-    def _lock_path(self, stage: str, key: str) -> Path:
+    def lock_path(self, stage: str, key: str) -> Path:
+        """The file whose lock is the right to make one artifact."""
         return self.root / ".locks" / f"{stage}-{short(key)}.lock"
 
     def _failure_path(self, stage: str, key: str) -> Path:

@@ -192,7 +192,15 @@ class Runtime(Section):
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="auto: every GPU, else the CPU")
     workers: int | Literal["auto"] = Field("auto", description="processes; auto: one for each GPU or CPU slot")
-    executor: Literal["local"] = Field("local", description="local: worker processes on this machine")
+    executor: Literal["local", "ray"] = Field(
+        "local", description="local: worker processes on this machine; ray: the nodes of a Ray cluster"
+    )
+    address: str = Field(
+        "auto", min_length=1, description="ray: host:port of the cluster; auto: the one this machine is a node of"
+    )
+    gpus_per_job: float = Field(
+        1.0, gt=0, le=1, description="ray: share of a GPU that a job takes; 0.25: four jobs at a time on each"
+    )
     artifacts: str = Field("artifacts", description="folder of all results")
     loader_threads: int = Field(2, ge=1, description="threads that decode images")
     shards: int = Field(

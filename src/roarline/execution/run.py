@@ -11,9 +11,10 @@ from typing import Any
 from tqdm import tqdm
 
 from roarline.artifacts.store import Store
+from roarline.config.experiment import Runtime
 from roarline.errors import JobError, RoarlineError
 from roarline.execution.devices import worker_devices
-from roarline.execution.executor import NOT_RUN
+from roarline.execution.executor import NOT_RUN, Executor
 from roarline.execution.local import LocalExecutor
 from roarline.execution.planned import Plan
 from roarline.execution.shards import in_shards
@@ -55,14 +56,34 @@ def run_plan(plan: Plan, store: Store, stage: str | None = None) -> RunResult:
     runtime = plan.experiment.runtime
     todo = in_shards(todo, runtime.shards)
     done |= {job.key for job in todo if store.exists(job.stage, job.key)}
-    devices, cpu_threads = worker_devices(runtime)
-    executor = LocalExecutor(store.root, devices[: max(1, len(todo))], cpu_threads, runtime.loader_threads)
+    executor = choose_executor(runtime, store, len(todo))
     with _Console(todo) as console:
         failed = executor.run(todo, done, console)
         made = console.made
     if failed:
         raise _failure(todo, failed)
     return RunResult(made, len(jobs) - made, time.perf_counter() - started)
+
+
+def choose_executor(runtime: Runtime, store: Store, jobs: int) -> Executor:
+    """The executor that the configuration names, for so many jobs.
+
+    Raises:
+        UserInputError: The device that was asked for isn't there.
+    """
+    if runtime.executor == "ray":
+        from roarline.execution.ray_executor import RayExecutor
+
+        return RayExecutor(
+            store.root.absolute(),
+            runtime.address,
+            runtime.device,
+            runtime.gpus_per_job,
+            None if runtime.workers == "auto" else runtime.workers,
+            runtime.loader_threads,
+        )
+    devices, cpu_threads = worker_devices(runtime)
+    return LocalExecutor(store.root, devices[: max(1, jobs)], cpu_threads, runtime.loader_threads)
 
 
 def needed(jobs: list[Job], done: set[str]) -> list[Job]:
