@@ -15,7 +15,10 @@ import pytest
 from scripts.ray_demo import Cluster, cluster
 from tests.end_to_end.conftest import TINY, Program
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nodes are killed as Linux process groups")
+pytestmark = [
+    pytest.mark.slow,  # a head alone takes ten seconds to start
+    pytest.mark.skipif(sys.platform != "linux", reason="nodes are killed as Linux process groups"),
+]
 GRID = TINY.replace("fractions: [0.5], modes: [roar], repeats: 2", "fractions: [0.3, 0.7], modes: [roar], repeats: 3")
 
 
@@ -61,7 +64,6 @@ def test_one_job_goes_to_a_node_and_comes_back(program: Program) -> None:
     assert made(program) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_nodes_make_what_one_machine_makes_and_say_little(
     program: Program, undisturbed: Program, nodes: Cluster
@@ -76,7 +78,6 @@ def test_two_nodes_make_what_one_machine_makes_and_say_little(
     assert "27 cached (100%)" in again.communicate(timeout=60)[0]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_node_that_is_killed_midway_loses_nothing(
     program: Program, tmp_path_factory: pytest.TempPathFactory, nodes: Cluster
@@ -96,7 +97,6 @@ def test_a_node_that_is_killed_midway_loses_nothing(
     assert before.items() <= program.digests().items()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(
     program: Program, undisturbed: Program, nodes: Cluster
@@ -115,7 +115,6 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(
     assert program.digests() == undisturbed.digests()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_node_with_another_working_folder_is_refused(nodes: Cluster, tmp_path: Path) -> None:
     code = (
