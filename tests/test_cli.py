@@ -15,7 +15,7 @@ from roarline.cli import run_command
 from roarline.execution.run_job import _git_commit
 
 REPOSITORY = Path(__file__).parents[1]
-OPTIONAL = ("timm",)  # a message says how to install it
+OPTIONAL = ("ray", "timm")  # a message says how to install it
 
 
 @pytest.mark.parametrize(
