@@ -13,6 +13,7 @@ from roarline.training.composites import Companions, composites
 from roarline.training.consistency import ConsistentClassification
 from roarline.training.consistency_losses import class_maps, consistency_loss
 from roarline.training.loop import fit
+from roarline.training.objectives import Batch
 
 
 def settings(**changes: object) -> TrainCls:
@@ -68,6 +69,27 @@ def test_the_training_loss_is_that_of_its_images_in_their_composites():
     expected = consistency_loss(maps(train.images), maps(four), drawn.quadrants_N, (8, 8))
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(logits, model(train.images))
+
+
+@pytest.mark.parametrize("compat", ["corrected", "original"])
+def test_compat_and_weight_are_those_of_the_settings(compat):
+    """9 px give 5 × 5 cells, and 9 × 9 a composite: maps that don't tile, where the two differ most."""
+    generator = torch.Generator().manual_seed(1)
+    train = ResidentSplit(torch.randn(6, 3, 9, 9, generator=generator), torch.arange(6) % 3)
+    chosen = settings(batch_size=6, consistency={"weight": 7, "compat": compat})
+    objective = objective_of(chosen, train)
+    order = torch.arange(6)
+    beside = train.images[objective.draw_companions(torch.Generator().manual_seed(4)).flatten()]
+    objective.trained.eval()
+    term = objective.losses(Batch(train.images, train.labels, order, (0,), beside))["consistency"]
+    four = composites(train.images, beside.reshape(6, 3, 3, 9, 9), objective.drawn.quadrants_N)
+    (_, one), (_, of_four) = (objective._maps(inputs, train.labels) for inputs in (train.images, four))
+    expected = {
+        how: 7 * consistency_loss(one, of_four, objective.drawn.quadrants_N, (9, 9), how).mean().item()
+        for how in ("corrected", "original")
+    }
+    assert expected["corrected"] != pytest.approx(expected["original"], rel=0.1)
+    assert term.item() == pytest.approx(expected[compat], rel=1e-5)
 
 
 def test_an_image_that_shows_nothing_adds_nothing():

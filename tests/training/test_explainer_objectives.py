@@ -14,8 +14,13 @@ from roarline.config.explainer_params import (
     SelfExplainerLosses,
 )
 from roarline.config.training import Optimizer, Training
+from roarline.imaging.mask_aggregation import aggregate_masks
+from roarline.imaging.total_variation import reflected_total_variation
 from roarline.models.explainers import class_map_explainer
+from roarline.training import explainer_objectives
+from roarline.training.alternative_images import alternative_images
 from roarline.training.batches import ResidentSplit
+from roarline.training.explainer_losses import class_area_bound
 from roarline.training.explainer_objectives import nn_explainer, real_time_saliency, self_explainer
 from roarline.training.explainer_task import ExplainerTask
 from roarline.training.loop import fit
@@ -112,6 +117,83 @@ def test_nn_explainers_sum_is_the_originals(size, index):
     torch.testing.assert_close(network.low.grad, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
     assert ("variation" in terms) == bool(variation)
     assert ("area_bound" in terms) == bool(area)
+
+
+@pytest.mark.parametrize("kind", ["blur", "color"])
+def test_real_time_saliencys_sum_is_the_originals(kind):
+    """1e-5: float32 here, float64 in the original."""
+    arrays, params = case("s0_rtsal")
+    size = arrays["in_image"].shape[-1]
+    network = FixedMaps(torch.from_numpy(arrays["in_seg_low"]), size)
+    classifier = tiny_net(arrays).float().requires_grad_(False)
+    objective = real_time_saliency(
+        network, classifier, task(20, size=(size, size)), **RealTimeSaliencyLosses().model_dump()
+    )
+    images, other = torch.from_numpy(arrays["in_image"]), torch.from_numpy(arrays[f"in_alt_{kind}"])
+    terms, _ = objective.terms(images, torch.from_numpy(arrays["in_targets"]).float(), other)
+    *linear, destroyed = arrays[f"out_{kind}_terms"].tolist()
+    unweighted = [*linear, destroyed ** params["exponent"]]
+    expected = [weight * term for weight, term in zip(params["weights"], unweighted, strict=True)]
+    names = ("variation", "area", "preservation", "destruction")
+    assert [terms[name].item() for name in names] == pytest.approx(expected, rel=1e-5)
+    total = torch.stack(list(terms.values())).sum()
+    assert total.item() == pytest.approx(float(arrays[f"out_{kind}_total"]), rel=1e-5)
+    total.backward()
+    gradient = torch.from_numpy(arrays[f"out_{kind}_grad"])
+    torch.testing.assert_close(network.low.grad, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
+
+
+@pytest.mark.parametrize("compat", ["corrected", "original"])
+def test_real_time_saliencys_compat_is_that_of_its_alternative_images(monkeypatch, compat):
+    images, labels, _ = coloured_squares(6)
+    losses = RealTimeSaliencyLosses(compat=compat).model_dump()
+    objective = real_time_saliency(light(), Colours(), task(3), **losses)
+    found = objective.losses(batch(images, labels))
+    others = alternative_images(images, batch(images, labels).generator, compat)
+    expected, _ = objective.terms(images, labels, others)
+    assert {name: term.item() for name, term in found.items()} == {name: t.item() for name, t in expected.items()}
+    asked = []
+    monkeypatch.setattr(
+        explainer_objectives, "alternative_images", lambda x, generator, how: asked.append(how) or torch.zeros_like(x)
+    )
+    objective.validate(ResidentSplit(images, labels))
+    assert set(asked) == {compat}
+
+
+def test_self_explainers_sum_by_hand():
+    """Spec S0.7: both passes are classified, their masks are smooth and small, and they agree."""
+    images, labels, _ = coloured_squares(5)
+    network = light().eval()
+    losses = SelfExplainerLosses(
+        variation=0.7, area_bound=0.5, target_area=0.3, other_area=0.2, coherency=0.6, over_classes="sum"
+    )
+    terms = self_explainer(network, Colours(), task(3), **losses.model_dump()).losses(batch(images, labels))
+    of_teacher = network(images)
+    teacher, others = aggregate_masks(of_teacher, labels)
+    of_student = network(teacher[:, None] * images)
+    student, others_again = aggregate_masks(of_student, labels)
+    known, again = of_teacher.mean((2, 3)), of_student.mean((2, 3))
+    bounds = [
+        class_area_bound(maps.sigmoid(), labels, 0.05, 0.3, over_classes="sum") for maps in (of_teacher, of_student)
+    ]
+    expected = {
+        "classification": F.binary_cross_entropy_with_logits(known, labels),
+        "student_classification": F.binary_cross_entropy_with_logits(again, labels),
+        "logit_distance": (known - again).abs().mean(),
+        "coherency": 0.6 * (teacher - student).abs().mean(),
+        "variation": 0.7 * (reflected_total_variation(teacher) + reflected_total_variation(student)),
+        "area_bound": 0.5 * (bounds[0] + bounds[1]),
+        "target_area": 0.3 * (teacher.mean() + student.mean()),
+        "other_area": 0.2 * (others.mean() + others_again.mean()),
+    }
+    assert list(terms) == list(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value, msg=name)
+    assert terms["logit_distance"] > 0
+    weights = list(network.parameters())
+    (first,) = torch.autograd.grad(terms["student_classification"], weights[:1], retain_graph=True)
+    cut = F.binary_cross_entropy_with_logits(network(teacher.detach()[:, None] * images).mean((2, 3)), labels)
+    assert not torch.allclose(first, torch.autograd.grad(cut, weights[:1])[0])  # the teacher's mask learns from it
 
 
 def test_a_mean_over_a_split_counts_every_image_once():

@@ -17,7 +17,8 @@ from roarline.training.batches import ResidentSplit
 from roarline.training.explainer_task import ExplainerTask
 from roarline.training.loop import fit
 from roarline.training.masker_losses import border_variation, prior_divergence
-from roarline.training.masker_objectives import fix_masker
+from roarline.training.masker_objectives import Game, MaskTerms, fix_masker
+from tests.golden_cases import case
 from tests.training.masker_games import CLASSES, SIDE, batch, frozen, split, spots, task
 
 
@@ -55,6 +56,52 @@ def test_the_published_sum():
     assert list(terms) == list(expected)
     for name, value in expected.items():
         torch.testing.assert_close(terms[name], value, msg=name)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_the_terms_of_a_side_sum_to_the_original_criterion(number):
+    arrays, params = case("s3_masker_criterion")
+    config = params["configs"][number]
+    name, gap = config["mask_reg_mode"], config["prob_loss_func"]
+    side = {
+        "objective": config["objective_type"], "direction": config["objective_direction"], "area": config["lambda_r"],
+        "variation": config["lambda_tv"] or 0, "area_gap": gap or "l1", "weight": 2.0,
+    }  # fmt: skip
+    other = {"mask_in": "mask_out", "mask_out": "mask_in"}[name]
+    losses = MaskerLosses.model_validate({name: side, other: {"objective": "none"}})
+    labels, clean, masked, cells, wished = (
+        torch.from_numpy(arrays[f"in_{key}"]) for key in ("y", "y_hat", "y_hat_masked", "mask56", "use_p")
+    )
+    game = Game(labels, clean, F.interpolate(cells, scale_factor=4), wished if gap else None)
+    silent = torch.zeros_like(masked)
+    inside, outside = (masked, silent) if name == "mask_in" else (silent, masked)
+    terms = MaskTerms(losses, torch.ones(7))(game, inside, outside)
+    assert sum(term.item() for term in terms.values()) == pytest.approx(2 * arrays["out_loss"][number], rel=1e-7)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_terms_with_a_prior_sum_to_the_original_criterion(number):
+    arrays, params = case("s3_masker_prior_criterion")
+    config = params["configs"][number]
+    losses = MaskerLosses.model_validate(
+        {
+            "mask_in": {"objective": "none"},
+            "mask_out": {"objective": "prior", "area": params["lambda_r"], "variation": 0},
+            "prior": {
+                "divergence": config["kl"], "compared": config["prior"],
+                "clean_correct_only": config["loss_on_coc"], "weigh_classes": config["apply_class_weight"],
+                "always_small": config.get("regularize_always", False),
+            },
+        }
+    )  # fmt: skip
+    labels, clean, masked, masks = (
+        torch.from_numpy(arrays[f"in_{key}"]) for key in ("y", "y_hat", "y_hat_masked", "mask56")
+    )
+    terms = MaskTerms(losses, torch.tensor(params["class_weights"]))(
+        Game(labels, clean, masks, None), torch.zeros_like(masked), masked
+    )
+    found = [terms["mask_out_objective"].item(), terms["mask_out_area"].item()]
+    assert [sum(found), *found] == pytest.approx(arrays["out_loss"][number].tolist(), rel=1e-6)
 
 
 def test_b3_14_the_classifier_gathers_no_gradient_and_stays_in_eval_mode():
