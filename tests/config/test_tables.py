@@ -86,3 +86,13 @@ def test_every_parameter_of_a_component_says_what_it_is(component: Component) ->
     for section in sections(component.params):
         for name, info in section.model_fields.items():
             assert info.description or any(inner.__doc__ for inner in models_in(info.annotation)), f"{section}.{name}"
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_defaults_that_are_listed_are_those_of_a_component_without_a_word(component: Component) -> None:
+    """`roarline list` reads them off each section's type, and a section of which one key is given keeps the others."""
+    for section in sections(component.params):
+        for name, info in section.model_fields.items():
+            if isinstance(info.default, BaseModel):
+                assert info.annotation is type(info.default), f"{section}.{name}"
+                assert info.default == type(info.default)(), f"{section}.{name}"

@@ -91,7 +91,13 @@ def test_values_in_yaml(value, said):
 
 @pytest.mark.parametrize(
     ("annotation", "said"),
-    [(int, "int"), (str | None, "str | null"), (tuple[int, ...], "list of int"), (Literal[1, "x"], "1 | x")],
+    [
+        (int, "int"),
+        (str | None, "str | null"),
+        (tuple[int, ...], "list of int"),
+        (Literal[1, "x"], "1 | x"),
+        (dict[str, int], "mapping"),
+    ],
 )
 def test_types_in_words(annotation, said):
     assert in_words(annotation) == said

@@ -99,17 +99,18 @@ def test_what_changes_nothing_is_in_no_key(tmp_path: Path, override: str) -> Non
 
 def test_an_infiller_of_ones_own_is_in_the_key_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    masker = ["train-explainer.0={name: masks, explainer: fix_masker, params: {losses: {infill: {infiller: %s}}}}"]
+    masker = "train-explainer.0={name: masks, explainer: fix_masker, params: {losses: {infill: {infiller: %s}}}}"
+    one_label = "data.params.max_shapes=1"
     seen = set()
     for text in ("def fill(images, kept): return images", "def fill(images, kept): return 0 * images"):
         (tmp_path / "own_infiller.py").write_text(text)
-        given = plan(tmp_path, masker[0] % "own_infiller.fill")
+        given = plan(tmp_path, one_label, masker % "own_infiller.fill")
         assert given.of("train-explainer")[0].parameters["infiller"]["dotted_path"] == "own_infiller.fill"
         seen.add(key(given))
     assert len(seen) == 2
-    assert "infiller" not in plan(tmp_path, masker[0] % "blur").of("train-explainer")[0].parameters
+    assert "infiller" not in plan(tmp_path, one_label, masker % "blur").of("train-explainer")[0].parameters
     with pytest.raises(UserInputError, match="own_infilller"):
-        plan(tmp_path, masker[0] % "own_infilller.fill")
+        plan(tmp_path, one_label, masker % "own_infilller.fill")
 
 
 def test_weights_to_start_from_are_in_the_key_by_content(tmp_path: Path) -> None:
@@ -141,6 +142,37 @@ def test_refuses(tmp_path: Path, override: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plan(tmp_path, override)
     assert said in str(caught.value)
+
+
+MASKER = "train-explainer.0={name: masks, explainer: ca_masker%s}"
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        ("early_stopping: {patience: 3}", "training.early_stopping: ca_masker keeps its last epoch"),
+        ("gradient_accumulation: 2", "training.gradient_accumulation: ca_masker steps several optimisers"),
+        ("precision: float16", "float16 needs a scaled loss, which the steps of ca_masker don't have; use bfloat16"),
+    ],
+)
+def test_what_own_steps_cannot_do_is_refused(tmp_path: Path, training: str, said: str) -> None:
+    one_label = ["data.params.max_shapes=1", "train-cls.loss=cross_entropy"]
+    with pytest.raises(ConfigError) as caught:
+        plan(tmp_path, *one_label, MASKER % f", training: {{{training}}}")
+    assert said in str(caught.value)
+    plan(tmp_path, *one_label, MASKER % ", training: {precision: bfloat16}")
+
+
+def test_a_masker_is_refused_where_images_may_have_several_labels(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ca_masker draws one mask for an image's one label, and images of shapes"):
+        plan(tmp_path, MASKER % "")
+    plan(tmp_path, MASKER % "", "data.params.max_shapes=1")
+
+
+@pytest.mark.parametrize("dataset", ["voc", "coco"])
+def test_the_label_of_images_that_may_have_several_is_no_target(tmp_path: Path, dataset: str) -> None:
+    with pytest.raises(ConfigError, match=f"images of {dataset} may have several: use predicted or every-label$"):
+        plan(tmp_path, f"data={{dataset: {dataset}, root: here}}", "attribution.target=label")
 
 
 def test_two_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -136,11 +136,13 @@ class DatasetComponent(Component):
         fingerprint: ``module:function`` (torch-free) from (root, params) to a string that identifies the
             raw data, or None where the raw data is missing.
         obtain: ``module:function`` from root that downloads the raw data, where that is possible.
+        multi_label: Under which parameters its images may have several labels.
     """
 
     fingerprint: str = ""
     obtain: str = ""
     embedded: bool = False
+    multi_label: Callable[[Any], bool] = lambda params: False
     ground_truth: tuple[str, ...] = ()
     pointed_at: Literal["boxes", "segmentation"] | None = None
 

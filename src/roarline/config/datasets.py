@@ -37,6 +37,7 @@ DATASETS: dict[str, DatasetComponent] = {
         "roarline",
         fingerprint=f"{_DATA}.fingerprint:drawn",
         embedded=True,
+        multi_label=lambda params: params.max_shapes > 1,
         ground_truth=("boxes", "segmentation"),
     ),
     "image_folder": DatasetComponent(
@@ -77,6 +78,7 @@ DATASETS: dict[str, DatasetComponent] = {
         "PASCAL VOC 2007 or 2012, multi-label, with difficult flags",
         "Everingham et al. 2010, IJCV 88",
         fingerprint=f"{_DATA}.fingerprint:annotated",
+        multi_label=lambda params: True,
         ground_truth=("boxes", "segmentation"),
         pointed_at="boxes",
     ),
@@ -86,6 +88,7 @@ DATASETS: dict[str, DatasetComponent] = {
         "MS COCO 2014 or 2017, multi-label",
         "Lin et al. 2014, arXiv 1405.0312",
         fingerprint=f"{_DATA}.fingerprint:coco",
+        multi_label=lambda params: True,
         ground_truth=("boxes", "segmentation"),
     ),
     "cub": DatasetComponent(

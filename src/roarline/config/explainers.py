@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from roarline.config.component import Component, load_object
 from roarline.config.explainer_params import NnExplainerParams, RealTimeSaliencyParams, SelfExplainerParams
@@ -29,10 +29,12 @@ class ExplainerComponent(Component):
         params: With two parts: ``network``, the builder's keyword arguments, and ``losses``, the objective's.
         objective: ``package.module:function``: what its training minimises.
         one_mask: Its mask is the same for every class.
+        own_steps: Its training has several optimisers, steps them itself, and keeps the last epoch.
     """
 
     objective: str = ""
     one_mask: bool = False
+    own_steps: bool = False
 
     def load_objective(self) -> Any:
         """Import what makes the objective."""
@@ -80,6 +82,7 @@ EXPLAINERS: dict[str, ExplainerComponent] = {
         "Phang, Park and Geras 2020, arXiv 2010.09750; Zolna et al. 2020, arXiv 1908.09388",
         objective="roarline.training.masker_against_classifier:ca_masker",
         one_mask=True,
+        own_steps=True,
     ),
 }
 
@@ -100,6 +103,24 @@ class Explainer(Section):
     def component(self) -> str:
         """Which line of the table."""
         return self.explainer or self.name
+
+    @model_validator(mode="after")
+    def _what_own_steps_cannot(self) -> Explainer:
+        component, training = EXPLAINERS.get(self.component), self.training
+        if component is None or not component.own_steps:
+            return self
+        if training.early_stopping is not None:
+            raise ValueError(f"training.early_stopping: {self.component} keeps its last epoch; leave it out")
+        if training.gradient_accumulation > 1:
+            raise ValueError(
+                f"training.gradient_accumulation: {self.component} steps several optimisers in turn; leave it out"
+            )
+        if training.precision == "float16":
+            raise ValueError(
+                f"training.precision: float16 needs a scaled loss, which the steps of {self.component} don't have; use "
+                "bfloat16"
+            )
+        return self
 
 
 def explainer_problems(entries: Sequence[Explainer], used: Mapping[str, str], *, recursive: bool) -> list[str]:

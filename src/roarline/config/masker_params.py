@@ -43,19 +43,42 @@ class MaskerNetwork(Params):
     )
 
 
+_OBJECTIVE = "of the masked image; prior: a divergence from the classes' prior; none: this side doesn't count"
+_AREA = "weight of the reward for small masks where the game is won"
+SideObjective = Literal["classification", "entropy", "prior", "none"]
+
+
 class MaskSide(Params):
     """What is asked of the classifier's answer to one side of the mask, and of the mask for it."""
 
-    objective: Literal["classification", "entropy", "prior", "none"] = Field(
-        description="of the masked image; prior: a divergence from the classes' prior; none: this side doesn't count"
-    )
+    objective: SideObjective = Field(description=_OBJECTIVE)
     direction: Literal["maximize", "minimize"] = Field("maximize", description="of classification and entropy")
     weight: Weight = Field(1.0, description="of all that this side asks")
-    area: Weight = Field(10.0, description="weight of the reward for small masks where the game is won")
+    area: Weight = Field(description=_AREA)
     variation: Weight = Field(0.001, description="weight of squared differences of neighbours, and of the border")
     area_gap: Literal["l1", "l2"] = Field(
         "l1", description="area_channel: how the distance from the wished area is measured"
     )
+
+
+class MaskIn(MaskSide):
+    """The masked-in image, by default as FIX and CA have it."""
+
+    objective: SideObjective = Field("classification", description=_OBJECTIVE)
+    area: Weight = Field(1.0, description=_AREA)
+
+
+class MaskOut(MaskSide):
+    """The masked-out image, by default as FIX has it."""
+
+    objective: SideObjective = Field("entropy", description=_OBJECTIVE)
+    area: Weight = Field(10.0, description=_AREA)
+
+
+class CaMaskOut(MaskOut):
+    """The masked-out image, by default as CA has it."""
+
+    area: Weight = Field(15.0, description=_AREA)
 
 
 class PriorTerms(Params):
@@ -99,8 +122,8 @@ class InfillTerms(Params):
 class MaskerLosses(Params):
     """Two games: the masked-in image stays what it is, and the masked-out image becomes undecided."""
 
-    mask_in: MaskSide = MaskSide(objective="classification", area=1.0)
-    mask_out: MaskSide = MaskSide(objective="entropy", area=10.0)
+    mask_in: MaskIn = MaskIn()
+    mask_out: MaskOut = MaskOut()
     prior: PriorTerms = PriorTerms()
     infill: InfillTerms = InfillTerms()
 
@@ -137,7 +160,7 @@ class PoolTerms(Params):
 class CaMaskerLosses(MaskerLosses):
     """CA: as FIX, against classifiers that learn to see through masks."""
 
-    mask_out: MaskSide = MaskSide(objective="entropy", area=15.0)
+    mask_out: CaMaskOut = CaMaskOut()
     opponent: OpponentOptimizer = OpponentOptimizer()
     pool: PoolTerms = PoolTerms()
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from roarline.config.component_errors import Path_
-from roarline.config.dataset_params import ShapesParams
+from roarline.config.datasets import DATASETS
+from roarline.config.explainers import EXPLAINERS
 
 _TRAINS = ("evaluate-roar", "evaluate-f-fidelity", "evaluate-idsds")
 
@@ -39,12 +42,28 @@ def section_errors(data: Mapping[str, Any]) -> list[tuple[Path_, str]]:
             (("attribution", "limit"), "evaluate-roar needs maps of all images: leave it out, or use data.limit")
         )
     images = section("data") or {}
-    most = (images.get("params") or {}).get("max_shapes", ShapesParams().max_shapes)
-    if images.get("dataset") == "shapes" and attribution.get("target") == "label" and most != 1:
-        found.append(
-            (
-                ("attribution", "target"),
-                "is label, and images of shapes may have several: use predicted or every-label, or max_shapes: 1",
-            )
-        )
+    if not _several_labels(images):
+        return found
+    named = images["dataset"]
+    if attribution.get("target") == "label":
+        either = ", or max_shapes: 1" if named == "shapes" else ""
+        said = f"is label, and images of {named} may have several: use predicted or every-label{either}"
+        found.append((("attribution", "target"), said))
+    explainers = data.get("train-explainer")
+    for index, entry in enumerate(explainers if isinstance(explainers, list) else []):
+        component = (entry.get("explainer") or entry.get("name")) if isinstance(entry, Mapping) else None
+        if isinstance(component, str) and component in EXPLAINERS and EXPLAINERS[component].one_mask:
+            said = f"{component} draws one mask for an image's one label, and images of {named} may have several"
+            found.append((("train-explainer", index), f"{said}: use nn_explainer, or data with one label an image"))
     return found
+
+
+def _several_labels(images: Mapping[str, Any]) -> bool:
+    """Whether images may have several labels; False where the section data itself is wrong."""
+    dataset = DATASETS.get(images["dataset"]) if isinstance(images.get("dataset"), str) else None
+    if dataset is None:
+        return False
+    try:
+        return dataset.multi_label(dataset.params.model_validate(images.get("params") or {}))
+    except ValidationError:
+        return False

@@ -63,6 +63,8 @@ def in_words(annotation: Any) -> str:
         return " | ".join(in_words(part) for part in parts)
     if origin in (list, tuple):
         return f"list of {in_words(parts[0])}"
+    if origin is dict:
+        return "mapping"
     return inspect.formatannotation(annotation)
 
 
