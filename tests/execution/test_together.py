@@ -1,5 +1,6 @@
 """torchrun: two processes train what one trains, and only the first writes."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from roarline.artifacts.classifier import CURVE_FILE, WEIGHTS_FILE
+from roarline.artifacts.explainer import EXPLAINER_CURVE_FILE
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import read_csv
 from roarline.config.load import load_experiment
@@ -29,9 +31,17 @@ model: {arch: tests.execution.test_together.two_layers}
 train-cls:
   epochs: 3
   batch_size: 16
+  gradient_accumulation: 2
+  consistency: {weight: 5}
   optimizer: {name: adam, lr: 0.01}
   augmentation: {horizontal_flip: true}
   threads: 1
+train-explainer:
+  - name: nn_explainer
+    params: {network: &network {backbone: light, width: 4, levels: 1}}
+    training: &training {epochs: 1, batch_size: 16, precision: bfloat16}
+    threads: 1
+  - {name: self_explainer, params: {network: *network}, training: *training, threads: 1}
 attribution: {target: label, methods: [{name: gradient}]}
 runtime: {device: cpu, workers: 1, artifacts: ARTIFACTS}
 """
@@ -39,7 +49,8 @@ runtime: {device: cpu, workers: 1, artifacts: ARTIFACTS}
 
 def two_layers(num_classes: int) -> nn.Module:
     """Without batch norm, whose statistics would be of each process's own images."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 16), nn.Tanh(), nn.Linear(16, num_classes))
+    pooled = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    return nn.Sequential(*pooled, nn.Flatten(), nn.Linear(12, num_classes))
 
 
 def written(folder: Path) -> Path:
@@ -58,28 +69,48 @@ def classifier(config: Path, stages: tuple[str, ...] = ()) -> Artifact:
     return store.open("train-cls", jobs["train-cls"].key)
 
 
+def torchrun(config: Path, stage: str) -> str:
+    """What two processes say."""
+    words = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "roarline", stage)
+    done = subprocess.run(
+        [sys.executable, *words, str(config)], cwd=ROOT, capture_output=True, text=True, timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_two_processes_train_what_one_does(tmp_path):
+    """With consistency, whose loss is differentiated twice, and passes whose gradients wait for the step's last."""
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     alone, shared = written(tmp_path / "one"), written(tmp_path / "two")
     one = classifier(alone, ("prepare-data", "train-cls"))
     shutil.copytree(tmp_path / "one" / "artifacts" / "prepare-data", tmp_path / "two" / "artifacts" / "prepare-data")
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "roarline", "train-cls")
-    done = subprocess.run(
-        [sys.executable, *torchrun, str(shared)], cwd=ROOT, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("train-cls: 1 artifact, 1 job made") == 1  # one of the processes says so
+    assert torchrun(shared, "train-cls").count("train-cls: 1 artifact, 1 job made") == 1  # one of the processes says so
     two = classifier(shared)
     first, second = load_file(one.file(WEIGHTS_FILE)), load_file(two.file(WEIGHTS_FILE))
     for name, weights in first.items():
         torch.testing.assert_close(second[name], weights, rtol=0, atol=1e-4)  # Adam amplifies float32 sums' last bits
     curve, other = read_csv(one.file(CURVE_FILE)), read_csv(two.file(CURVE_FILE))
-    for column in ("train_loss", "train_accuracy", "validation_loss"):
+    for column in ("train_loss", "train_accuracy", "train_consistency", "validation_loss"):
         assert [float(v) for v in other[column]] == pytest.approx([float(v) for v in curve[column]], rel=1e-3)
     assert two.manifest.provenance["processes"] == 2
     assert "processes" not in one.manifest.provenance
+
+
+def test_two_processes_train_explainers(tmp_path):
+    """Their batch norm sees each process's images, so that one process gives other numbers."""
+    config = written(tmp_path)
+    classifier(config, ("prepare-data", "train-cls"))
+    assert torchrun(config, "train-explainer").count("train-explainer: 2 artifacts, 2 jobs made") == 1
+    experiment = load_experiment(config, [])
+    store = Store(experiment.runtime.artifacts)
+    for job in build_plan(experiment).of("train-explainer"):
+        made = store.open(job.stage, job.key)
+        assert made.manifest.provenance["processes"] == 2
+        (loss,) = read_csv(made.file(EXPLAINER_CURVE_FILE))["train_loss"]
+        assert math.isfinite(float(loss))
 
 
 def test_a_stage_that_trains_nothing_is_refused(tmp_path):
