@@ -129,8 +129,11 @@ class ExtractionRun:
 
     def __call__(self) -> None:
         shutil.rmtree(self._folder / "parts", ignore_errors=True)
-        parts = extract(self._extraction, self._reader, self._rows, self._size, self._folder / "parts")
-        join_parts(self._folder / MAPS_FILE, parts, {})
+        join_parts(self._folder / MAPS_FILE, self.extract(), {})
+
+    def extract(self) -> list[Path]:
+        """Compute the parts that are not there, without joining them."""
+        return extract(self._extraction, self._reader, self._rows, self._size, self._folder / "parts")
 
     def close(self) -> None:
         """Close the files."""

@@ -46,7 +46,7 @@ def test_a_part_of_another_length_is_refused(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_error_of_the_thread_shows_at_the_next_part_or_at_the_end(tmp_path, monkeypatch, count):
-    def full(path, written):
+    def full(path, written, compression):
         raise ArtifactError(f"{path}: the disk is full")
 
     monkeypatch.setattr("roarline.artifacts.map_parts.write_part", full)
@@ -56,7 +56,7 @@ def test_an_error_of_the_thread_shows_at_the_next_part_or_at_the_end(tmp_path, m
 
 
 def test_an_error_inside_is_not_hidden_by_one_of_the_thread(tmp_path, monkeypatch):
-    monkeypatch.setattr("roarline.artifacts.map_parts.write_part", lambda path, written: 1 / 0)
+    monkeypatch.setattr("roarline.artifacts.map_parts.write_part", lambda *_: 1 / 0)
     with pytest.raises(KeyError), MapParts(tmp_path, 3, 3) as parts:
         parts.write(0, [rows(0, 3)])
         raise KeyError

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roarline.artifacts import map_shards
 from roarline.artifacts.digest import content_digest
 from roarline.artifacts.map_shards import join_shards
 from roarline.artifacts.maps import MAPS_FILE, MapRows, MapsFile, join_parts, write_part
@@ -88,7 +87,7 @@ def test_shards_are_copied_where_they_can_not_be_linked(tmp_path: Path, monkeypa
     def refuse(source: Path, target: Path) -> None:
         raise OSError("no links here")
 
-    monkeypatch.setattr(map_shards.os, "link", refuse)
+    monkeypatch.setattr("os.link", refuse)
     out = joined(tmp_path, [5])
     assert (out / "maps.shards" / "0000.h5").stat().st_ino != (tmp_path / "shard 0" / MAPS_FILE).stat().st_ino
     with MapsFile(out / MAPS_FILE) as maps:
@@ -116,7 +115,7 @@ def test_a_missing_shard_is_an_error_never_zeros(tmp_path: Path) -> None:
     ],
 )
 def test_shards_of_another_recipe_are_refused(tmp_path: Path, other: dict[str, str], what: str) -> None:
-    shards = [maps_file(tmp_path / "a", 0, 5), maps_file(tmp_path / "b", 5, 9, **other)]  # type: ignore[arg-type]
+    shards = [maps_file(tmp_path / "a", 0, 5), maps_file(tmp_path / "b", 5, 9, **other)]
     (tmp_path / "out").mkdir()
     with pytest.raises(ArtifactError, match=f"no shard of the same maps.*{what}"):
         join_shards(tmp_path / "out", shards)
@@ -125,5 +124,5 @@ def test_shards_of_another_recipe_are_refused(tmp_path: Path, other: dict[str, s
 def test_a_row_in_two_shards_is_refused(tmp_path: Path) -> None:
     shards = [maps_file(tmp_path / "a", 0, 5), maps_file(tmp_path / "b", 4, 9)]
     (tmp_path / "out").mkdir()
-    with pytest.raises(ArtifactError, match="'säule/4', target 4\\) stands twice"):
+    with pytest.raises(ArtifactError, match=r"'säule/4', target 4\) stands twice"):
         join_shards(tmp_path / "out", shards)

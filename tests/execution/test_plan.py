@@ -131,6 +131,8 @@ def test_same_config_same_keys(tmp_path: Path) -> None:
         "runtime.device=cuda:3",
         "runtime.artifacts=elsewhere",
         "runtime.loader_threads=9",
+        "runtime.shards=3",
+        "runtime.map_compression=lz4",
         "data.root=somewhere",
         "attribution.methods.gradient.channels=max_abs",  # its default, said aloud
     ],

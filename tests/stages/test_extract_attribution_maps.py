@@ -273,6 +273,24 @@ def test_float16_is_kept_where_it_fits(store, inputs):
         assert file["maps"].dtype == np.float16
 
 
+@pytest.mark.parametrize("filtered", [False, True])
+@pytest.mark.parametrize("compression", ["gzip", "lz4"])
+def test_compression_is_in_no_key_and_in_no_digest(store, inputs, monkeypatch, tmp_path, compression, filtered):
+    small_parts(monkeypatch, rows=4, batch=4)
+    how = {"filter": {"kind": "max", "sigma_px": None, "window_px": 3}} if filtered else {}
+    inputs |= {"maps": extract(store, inputs, channels="sum")} if filtered else {}
+    plain = extract(store, inputs, channels="sum", **how)
+    digest = plain.digest
+    store.drop(plain.manifest.stage, plain.manifest.key)
+    job = job_for(stage.STAGE, {**PARAMETERS, "channels": "sum", **how}, inputs)
+    job.local["map_compression"] = compression
+    run_job(job, Context(store))
+    compressed = store.open(job.stage, job.key)
+    assert compressed.digest == digest
+    with h5py.File(compressed.file(MAPS_FILE)) as file:
+        assert file["maps"].id.get_create_plist().get_nfilters() > 0
+
+
 def test_bfloat16_computes_near_float32(store, inputs):
     exact, rounded = extract(store, inputs), extract(store, inputs, precision="bfloat16")
     with MapsFile(exact.file(MAPS_FILE)) as a, MapsFile(rounded.file(MAPS_FILE)) as b:
@@ -291,7 +309,7 @@ def test_other_class_count_or_image_size_is_refused(store, inputs):
 def test_an_error_of_the_writing_thread_ends_the_stage(store, inputs, monkeypatch):
     small_parts(monkeypatch)
 
-    def full(path, rows):
+    def full(path, rows, compression):
         raise ArtifactError(f"{path}: the disk is full")
 
     monkeypatch.setattr("roarline.artifacts.map_parts.write_part", full)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from roarline.artifacts.hdf5_filters import register_filters
 from roarline.artifacts.keys import canonical_json
 from roarline.errors import ArtifactError
 
@@ -62,6 +63,7 @@ def _hdf5(path: Path) -> Iterator[bytes]:
             yield canonical_json([name, {key: _plain(value) for key, value in item.attrs.items()}]).encode()
             if not isinstance(item, h5py.Dataset):
                 continue
+            register_filters(item, path)
             yield canonical_json([item.dtype.str if item.dtype.kind != "O" else "str", list(item.shape)]).encode()
             row_bytes = max(1, item.dtype.itemsize * int(np.prod(item.shape[1:], dtype=np.int64)))
             step = max(1, _ROWS_BYTES // row_bytes)

@@ -20,9 +20,14 @@ from roarline.errors import ArtifactError
 
 
 class MapParts:
-    """``total`` rows cut into parts of ``part_rows``; inside its context parts are written in the background."""
+    """``total`` rows cut into parts of ``part_rows``; inside its context parts are written in the background.
 
-    def __init__(self, folder: Path, total: int, part_rows: int) -> None:
+    Args:
+        compression: Of the maps in their files.
+    """
+
+    def __init__(self, folder: Path, total: int, part_rows: int, compression: str = "none") -> None:
+        self._compression = compression
         self.spans = [(start, min(start + part_rows, total)) for start in range(0, total, part_rows)]
         self.paths = [folder / f"{index:06d}.h5" for index in range(len(self.spans))]
         self.missing = [index for index, path in enumerate(self.paths) if not _is_whole(path)]
@@ -56,7 +61,7 @@ class MapParts:
         count = sum(len(batch.sample_ids) for batch in batches)
         if count != stop - start:
             raise ArtifactError(f"{self.paths[index]}: {count} rows, expected {stop - start}")
-        self._pending = self._pool.submit(_write_whole, self.paths[index], batches)
+        self._pending = self._pool.submit(_write_whole, self.paths[index], batches, self._compression)
 
     def _settle(self) -> None:
         pending, self._pending = self._pending, None
@@ -64,7 +69,7 @@ class MapParts:
             pending.result()
 
 
-def _write_whole(path: Path, batches: Sequence[MapRows]) -> None:
+def _write_whole(path: Path, batches: Sequence[MapRows], compression: str) -> None:
     rows = MapRows(
         [sample_id for batch in batches for sample_id in batch.sample_ids],
         np.concatenate([batch.targets for batch in batches]),
@@ -72,7 +77,7 @@ def _write_whole(path: Path, batches: Sequence[MapRows]) -> None:
         np.concatenate([batch.logits for batch in batches]),
     )
     _seal(path).unlink(missing_ok=True)
-    write_part(path, rows)
+    write_part(path, rows, compression)
     write_json(_seal(path), file_sha256(path))
 
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from roarline.artifacts.files import atomic_path
+from roarline.artifacts.hdf5_filters import filter_options, register_filters
 from roarline.errors import ArtifactError, MethodError
 
 MAPS_FILE = "maps.h5"
@@ -52,14 +53,20 @@ def check_rows(rows: MapRows, what: str) -> None:
         )
 
 
-def write_part(path: Path, rows: MapRows) -> None:
-    """Write one closed, renamed part from which an interrupted extraction resumes."""
+def write_part(path: Path, rows: MapRows, compression: str = "none") -> None:
+    """Write one closed, renamed part from which an interrupted extraction resumes.
+
+    Args:
+        compression: Of ``/maps``, in the chunks of the whole, so that joining need not compress them again.
+    """
     import h5py
 
     with atomic_path(path) as partial, h5py.File(partial, "w", libver="v110") as file:
         file.create_dataset("sample_ids", data=rows.sample_ids, dtype=h5py.string_dtype())
         file.create_dataset("targets", data=rows.targets.astype(np.int64))
-        file.create_dataset("maps", data=rows.maps)
+        filters = filter_options(compression) if len(rows.maps) else {}
+        chunks = _chunk(len(rows.maps), rows.maps.shape[1:], rows.maps.dtype) if filters else None
+        file.create_dataset("maps", data=rows.maps, chunks=chunks, **filters)
         file.create_dataset("logits", data=rows.logits.astype(np.float32))
 
 
@@ -72,11 +79,12 @@ def read_part(path: Path) -> MapRows:
         return MapRows(ids, file["targets"][:], file["maps"][:], file["logits"][:])
 
 
-def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any]) -> int:
+def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any], compression: str = "none") -> int:
     """Join parts, in the order given, to ``maps.h5``; memory stays that of one part.
 
     Args:
         attributes: method, parameters (a mapping), split, classifier_digest, dataset_digest, input_size, channels.
+        compression: Of ``/maps``, whatever the parts have.
 
     Returns:
         M, the number of rows.
@@ -90,12 +98,12 @@ def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any])
     total, start = sum(counts), 0
     with atomic_path(path) as partial, h5py.File(partial, "w", libver="v110") as file:
         for part, count in zip(parts, counts, strict=True):
-            rows = read_part(part)
-            if start == 0:
-                _create(file, rows, total)
-            file["sample_ids"][start : start + count] = rows.sample_ids
-            for name in ("targets", "maps", "logits"):
-                file[name][start : start + count] = getattr(rows, name)
+            with h5py.File(part, "r") as source:
+                if start == 0:
+                    _create(file, source, total, compression)
+                for name in ("sample_ids", "targets", "logits"):
+                    file[name][start : start + count] = source[name][:]
+                _copy_maps(source["maps"], file["maps"], start, part)
             start += count
         file.attrs["schema_version"] = SCHEMA_VERSION
         for name, value in attributes.items():
@@ -103,17 +111,41 @@ def join_parts(path: Path, parts: Sequence[Path], attributes: Mapping[str, Any])
     return total
 
 
-def _create(file: Any, rows: MapRows, total: int) -> None:
+def _create(file: Any, like: Any, total: int, compression: str) -> None:
     import h5py
 
-    shape = rows.maps.shape[1:]
-    row_bytes = rows.maps.dtype.itemsize * int(np.prod(shape))
+    row, dtype = like["maps"].shape[1:], like["maps"].dtype
     # Without rows HDF5 takes no chunks.
-    chunk = (max(1, min(total, _CHUNK_BYTES // max(1, row_bytes))), *shape) if total else None
+    chunks, filters = (_chunk(total, row, dtype), filter_options(compression)) if total else (None, {})
     file.create_dataset("sample_ids", (total,), dtype=h5py.string_dtype())
     file.create_dataset("targets", (total,), dtype=np.int64)
-    file.create_dataset("maps", (total, *shape), dtype=rows.maps.dtype, chunks=chunk)
-    file.create_dataset("logits", (total, rows.logits.shape[1]), dtype=np.float32)
+    file.create_dataset("maps", (total, *row), dtype=dtype, chunks=chunks, **filters)
+    file.create_dataset("logits", (total, like["logits"].shape[1]), dtype=np.float32)
+
+
+def _chunk(total: int, row: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """About a MiB of rows; a power of two, so that parts of as many rows hold whole chunks."""
+    fitting = max(1, _CHUNK_BYTES // max(1, dtype.itemsize * int(np.prod(row))))
+    return (min(total, 1 << (fitting.bit_length() - 1)), *row)
+
+
+def _copy_maps(source: Any, target: Any, start: int, path: Path) -> None:
+    """Copy a part's maps: compressed chunks as they are, where they are those of the whole."""
+    count, rows = len(source), target.chunks[0] if target.chunks else 1
+    whole_chunks = start % rows == 0 and (count % rows == 0 or start + count == len(target))
+    if not (source.chunks == target.chunks and whole_chunks and _filters(source) == _filters(target) != []):
+        register_filters(source, path)
+        target[start : start + count] = source[:]
+        return
+    corner = (0,) * (source.ndim - 1)
+    for row in range(0, count, rows):
+        skipped_filters, chunk = source.id.read_direct_chunk((row, *corner))
+        target.id.write_direct_chunk((start + row, *corner), chunk, skipped_filters)
+
+
+def _filters(dataset: Any) -> list[Any]:
+    settings = dataset.id.get_create_plist()
+    return [settings.get_filter(index) for index in range(settings.get_nfilters())]
 
 
 class MapsFile:
@@ -130,6 +162,7 @@ class MapsFile:
         except (OSError, KeyError) as error:
             raise ArtifactError(f"{path}: can't be read as maps ({error}); delete its folder and run again") from error
         self._check_shards()
+        register_filters(self._file["maps"], path)
         if version != SCHEMA_VERSION:
             raise ArtifactError(f"{path}: maps schema {version}, this roarline reads {SCHEMA_VERSION}")
         if len(set(lengths.values())) != 1:

@@ -206,6 +206,11 @@ class Runtime(Section):
     shards: int = Field(
         1, ge=1, le=10_000, description="jobs into which each extraction of maps is cut, for workers to share"
     )
+    map_compression: Literal["none", "gzip", "lz4"] = Field(
+        "none",
+        description="of the maps in their files, without loss; gzip: slow, for every HDF5 reader; lz4: fast, needs "
+        "roarline[compression], and the plugin in other readers",
+    )
     tensorboard: str | None = Field(
         None, description="folder to which trainings write their curves for TensorBoard, a folder each; null: none"
     )

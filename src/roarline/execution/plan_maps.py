@@ -108,7 +108,7 @@ def add_extraction(
             "threads": attribution.threads,
         },
         inputs,
-        local={"root": plan.experiment.data.root},
+        local={"root": plan.experiment.data.root, "map_compression": plan.experiment.runtime.map_compression},
         cost=0.2 if method.filter else 2.0,
         asked_by=asked_by,
     )

@@ -73,8 +73,10 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         **{name: parameters[name] for name in ("smooth", "filter", "limit") if name in parameters},
         **({"explainer_digest": inputs["explainer"].digest} if "explainer" in inputs else {}),
     }
+    compression = job.local.get("map_compression", "none")
     if "maps" in inputs:
-        filter_artifact(inputs["maps"], MapFilter(**parameters["filter"]), parameters["dtype"], writer, attributes)
+        how = MapFilter(**parameters["filter"])
+        filter_artifact(inputs["maps"], how, parameters["dtype"], writer, attributes, compression)
         return
     model, card = load_classifier(inputs["classifier"])
     name, batched = parameters.get("dotted_path", parameters["method"]), parameters["batched"]
@@ -93,8 +95,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             if is_published(card.arch):
                 model = network_for(method, model, (3, *size))
             extraction = Extraction(model, card, method, parameters, device, surroundings, seen_as)
-            parts = extract(extraction, reader, rows, size, writer.parts, context.progress)
-    join_parts(writer.out / MAPS_FILE, parts, {**attributes, "input_size": np.array(size)})
+            parts = extract(extraction, reader, rows, size, writer.parts, context.progress, compression)
+    join_parts(writer.out / MAPS_FILE, parts, {**attributes, "input_size": np.array(size)}, compression)
 
 
 def extract(
@@ -104,16 +106,18 @@ def extract(
     size: tuple[int, int],
     folder: Path,
     progress: Progress = lambda done, total, unit: None,
+    compression: str = "none",
 ) -> list[Path]:
     """Compute the parts that are not yet in ``folder``.
 
     Args:
         size: (H, W) of the images.
+        compression: Of the maps in their files.
 
     Returns:
         All parts in the order of ``rows``; a single one without rows where there are none.
     """
-    with MapParts(folder, len(rows), rows_per_part(*size)) as parts:
+    with MapParts(folder, len(rows), rows_per_part(*size), compression) as parts:
         wanted = [row for index in parts.missing for row in range(*parts.spans[index])]
         batches = extraction.batches(reader, rows.take(wanted), size)
         done = parts.rows_present

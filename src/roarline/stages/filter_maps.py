@@ -19,7 +19,12 @@ _PART_PX = 2**22
 
 
 def filter_artifact(
-    source: Artifact, how: MapFilter, dtype: str, writer: Writer, attributes: Mapping[str, Any]
+    source: Artifact,
+    how: MapFilter,
+    dtype: str,
+    writer: Writer,
+    attributes: Mapping[str, Any],
+    compression: str = "none",
 ) -> None:
     """Write ``maps.h5`` with every map of another artifact filtered; ids, targets and logits are taken over.
 
@@ -27,10 +32,11 @@ def filter_artifact(
         source: A ``maps`` artifact.
         dtype: float32 or float16 of the result.
         attributes: Of the new file; ``input_size`` is taken over.
+        compression: Of the maps in the new file.
     """
     with MapsFile(source.file(MAPS_FILE)) as maps:
         pixels = int(np.prod(maps.shape[1:]))
-        with MapParts(writer.parts, len(maps), max(1, _PART_PX // pixels)) as parts:
+        with MapParts(writer.parts, len(maps), max(1, _PART_PX // pixels), compression) as parts:
             for index in parts.missing:
                 parts.write(index, [_filtered(maps, range(*parts.spans[index]), how, dtype)])
         paths = parts.paths
@@ -38,7 +44,7 @@ def filter_artifact(
             paths = [writer.parts / "none.h5"]
             write_part(paths[0], _filtered(maps, range(0), how, dtype))
         size = np.array(maps.shape[-2:])
-    join_parts(writer.out / MAPS_FILE, paths, {**attributes, "input_size": size})
+    join_parts(writer.out / MAPS_FILE, paths, {**attributes, "input_size": size}, compression)
 
 
 def apply_filter(maps: Tensor, how: MapFilter) -> Tensor:
