@@ -25,6 +25,7 @@ HOT_PATHS = {
     "localization": "benchmarks.localization",
     "imputation": "benchmarks.imputation",
     "comparisons": "benchmarks.comparisons",
+    "growth": "benchmarks.growth",
 }
 
 
