@@ -71,9 +71,7 @@ class Peer:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait()
+        self._process.__exit__(None, None, None)  # closes its pipes, on which it ends, and waits for it
 
     def run(self) -> float:
         """Seconds of one run; 0 where it can't, and ``problem`` says why."""

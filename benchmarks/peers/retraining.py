@@ -173,7 +173,9 @@ def _write_pngs(folder: Path, plan: Plan, store: Store, options: Options) -> dic
                     path = folder / split / kind / f"{place:05d}.png"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(picture).save(path)
-        mean, std = ([float(value) for value in np.broadcast_to(one, 3)] for one in (dataset.mean, dataset.std))
+        mean, std = (
+            [float(value) for value in np.broadcast_to(np.asarray(one), 3)] for one in (dataset.mean, dataset.std)
+        )
         classes = dataset.num_classes
     (folder / "labels.json").write_text(json.dumps(labels))
     return {

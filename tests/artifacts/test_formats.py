@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from roarline.artifacts import digest, tables
 from roarline.artifacts.dataset import DatasetContent, DatasetFile, write_dataset
 from roarline.artifacts.digest import content_digest
 from roarline.artifacts.keys import artifact_key, canonical_json
@@ -219,6 +222,50 @@ def test_tables_round_trip(tmp_path_factory: pytest.TempPathFactory, lines: list
     back = read_csv(folder / "t.csv")
     assert back["text"] == [v or "" for v in columns["text"]]
     assert [float(v) if v else None for v in back["number"]] == columns["number"]
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 3, 1000])
+def test_parquet_digest_is_the_same_however_many_rows_are_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    """It is that of whole columns as JSON lists."""
+    table = {"name": ["a", "ü", None, 'q"', "b", "c", "d"], "number": [0.1, None, 3.0, 4.0, 5.0, 1e300, -0.0]}
+    for name, columns in (("some", table), ("none", {"name": [], "number": []})):
+        write_parquet(tmp_path / f"{name}.parquet", columns)
+        types = [["name", "string" if name == "some" else "null"], ["number", "double" if name == "some" else "null"]]
+        text = canonical_json(types) + "".join(
+            json.dumps(values, separators=(",", ":"), ensure_ascii=False) for values in columns.values()
+        )
+        monkeypatch.setattr(digest, "_TABLE_ROWS", rows_at_once)
+        assert content_digest(tmp_path / f"{name}.parquet") == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("ground_truth", [False, True])
+def test_a_score_table_is_the_same_however_many_rows_are_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ground_truth: bool
+) -> None:
+    columns = [
+        ("morf", "removed_fraction=0.1", np.array([0.25, np.nan, 3.0]), ["ok", "no mask", "ok"]),
+        ("lerf", "", np.array([1.0, 2.0, 3.0]), ["ok"] * 3),
+    ]
+    kind = {"morf": "boxes"}
+    digests = set()
+    for rows_at_once in (1, 2, 100):
+        monkeypatch.setattr(tables, "_ROWS_AT_ONCE", rows_at_once)
+        path = tmp_path / f"{rows_at_once}.parquet"
+        asked = (lambda metric: kind.get(metric, "")) if ground_truth else None
+        tables.write_score_table(path, ["a", "b", "c"], np.array([1, 0, 2]), columns, asked)
+        digests.add(content_digest(path))
+    assert len(digests) == 1
+    expected = {
+        "sample_id": ["a", "b", "c"] * 2, "target": [1, 0, 2] * 2, "metric": ["morf"] * 3 + ["lerf"] * 3,
+        "setting": ["removed_fraction=0.1"] * 3 + [""] * 3, "value": [0.25, None, 3.0, 1.0, 2.0, 3.0],
+        "status": ["ok", "no mask", "ok", "ok", "ok", "ok"],
+        **({"ground_truth": ["boxes"] * 3 + [""] * 3} if ground_truth else {}),
+    }  # fmt: skip
+    assert read_parquet(path) == expected
+    write_parquet(tmp_path / "whole.parquet", expected)  # as it was written before tables were long
+    assert content_digest(tmp_path / "whole.parquet") in digests
 
 
 def test_damaged_parquet_is_named(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Parts: which are missing, whole or damaged, and errors of the writing thread."""
 
+import threading
+
 import numpy as np
 import pytest
 
 from roarline.artifacts.map_parts import MapParts
-from roarline.artifacts.maps import MapRows, read_part
+from roarline.artifacts.maps import MapRows, read_part, write_part
 from roarline.errors import ArtifactError
 
 
@@ -53,6 +55,21 @@ def test_an_error_of_the_thread_shows_at_the_next_part_or_at_the_end(tmp_path, m
     with pytest.raises(ArtifactError, match=r"000000\.h5: the disk is full"), MapParts(tmp_path, 6, 3) as parts:
         for index in range(count):
             parts.write(index, [rows(3 * index, 3)])
+
+
+def test_a_part_is_written_while_the_next_one_is_computed(tmp_path, monkeypatch):
+    computed, written = threading.Event(), []
+
+    def waits(path, rows, compression):
+        written.append((path.name, computed.wait(20)))
+        write_part(path, rows, compression)
+
+    monkeypatch.setattr("roarline.artifacts.map_parts.write_part", waits)
+    with MapParts(tmp_path, 3, 3) as parts:
+        parts.write(0, [rows(0, 3)])  # returns at once, or else the writer would wait in vain
+        computed.set()
+    assert written == [("000000.h5", True)]
+    assert MapParts(tmp_path, 3, 3).missing == []
 
 
 def test_an_error_inside_is_not_hidden_by_one_of_the_thread(tmp_path, monkeypatch):

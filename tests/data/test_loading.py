@@ -112,6 +112,31 @@ def test_a_consumer_that_stops_early_leaves_no_thread(opened: Opener, kind: str)
     assert threading.active_count() == before
 
 
+@pytest.mark.parametrize("kind", ["packed", "folder"])
+def test_the_next_batch_is_read_while_one_is_at_work(
+    opened: Opener, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding is off the main thread: the consumer holds the first batch, and the second one comes without it."""
+    read, ready = [], threading.Event()
+    reader = opened(kind)
+    plain = reader.read
+
+    def watched(rows: np.ndarray) -> torch.Tensor:
+        pixels = plain(rows)
+        read.append(threading.current_thread().name)
+        if len(read) == 2:
+            ready.set()
+        return pixels
+
+    monkeypatch.setattr(reader, "read", watched)
+    with reader:
+        batches = reader.batches(range(12), 4)
+        next(batches)
+        assert ready.wait(20)
+        assert len(list(batches)) == 2
+    assert all(name.startswith("read-ahead") for name in read)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("statistics", [1, 3])
 def test_normalise_is_torchvisions_with_grey_repeated(channels: int, statistics: int) -> None:

@@ -15,6 +15,7 @@ from roarline.artifacts.keys import canonical_json
 from roarline.errors import ArtifactError
 
 _ROWS_BYTES = 16 * 2**20
+_TABLE_ROWS = 2**16
 
 
 def content_digest(path: Path) -> str:
@@ -86,11 +87,17 @@ def _hdf5(path: Path) -> Iterator[bytes]:
 def _parquet(path: Path) -> Iterator[bytes]:
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(path, memory_map=False)
-    yield canonical_json([[field.name, str(field.type)] for field in table.schema]).encode()
-    for name in table.column_names:
-        values = table.column(name).to_pylist()
-        yield json.dumps(values, separators=(",", ":"), ensure_ascii=False, default=str).encode()
+    with pyarrow.parquet.ParquetFile(path, memory_map=False) as file:
+        yield canonical_json([[field.name, str(field.type)] for field in file.schema_arrow]).encode()
+        for name in file.schema_arrow.names:  # the bytes of one JSON list, some rows at a time
+            before = b"["
+            for batch in file.iter_batches(_TABLE_ROWS, columns=[name]):
+                if len(batch):
+                    values = batch.column(0).to_pylist()
+                    text = json.dumps(values, separators=(",", ":"), ensure_ascii=False, default=str)
+                    yield before + text[1:-1].encode()
+                    before = b","
+            yield b"[]" if before == b"[" else b"]"
 
 
 def _safetensors(path: Path) -> Iterator[bytes]:

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from roarline.artifacts.tables import GROUND_TRUTH_COLUMN, SCORE_COLUMNS, read_table
+from roarline.artifacts.tables import GROUND_TRUTH_COLUMN, OK, SCORE_COLUMNS, read_table
 from roarline.errors import ArtifactError
-
-OK = "ok"
 
 
 @dataclass(frozen=True)

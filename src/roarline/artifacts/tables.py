@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from roarline.artifacts.files import atomic_path
 from roarline.errors import ArtifactError
 
 SCORES_FILE = "scores.parquet"
 SCORE_COLUMNS = ("sample_id", "target", "metric", "setting", "value", "status")
+OK = "ok"
+_ROWS_AT_ONCE = 2**16
 GROUND_TRUTH_COLUMN = "ground_truth"
 """Beside them where objects are asked for: the kind that a metric was judged by, empty where it needs none."""
 
@@ -28,6 +32,42 @@ def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
         pyarrow.parquet.write_table(
             pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()}), partial
         )
+
+
+def write_score_table(
+    path: Path,
+    sample_ids: Sequence[str],
+    targets: np.ndarray,
+    columns: Iterable[tuple[str, str, np.ndarray, Sequence[str]]],
+    ground_truth: Callable[[str], str] | None = None,
+) -> None:
+    """Write a score table, a row for each metric, setting and row, some rows at a time whatever their number.
+
+    Args:
+        sample_ids: [M].
+        targets: int64 [M].
+        columns: One or more: metric, setting, values float [M], statuses [M]; a value that isn't ok becomes null.
+        ground_truth: From a metric to the kind that it was judged by, for a further column.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    names = [*SCORE_COLUMNS, *([GROUND_TRUTH_COLUMN] if ground_truth else [])]
+    types = {"target": pyarrow.int64(), "value": pyarrow.float64()}
+    schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in names])
+    with atomic_path(path) as partial, pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+        for metric, setting, values, statuses in columns:
+            for start in range(0, len(sample_ids), _ROWS_AT_ONCE):
+                part = slice(start, start + _ROWS_AT_ONCE)
+                numbers = zip(values[part].tolist(), statuses[part], strict=True)
+                count = len(sample_ids[part])
+                block: list[Sequence[Any]] = [
+                    sample_ids[part], targets[part], [metric] * count, [setting] * count,
+                    [value if status == OK else None for value, status in numbers], statuses[part],
+                ]  # fmt: skip
+                if ground_truth:
+                    block.append([ground_truth(metric)] * count)
+                writer.write_table(pyarrow.table(dict(zip(names, block, strict=True)), schema=schema))
 
 
 def read_parquet(path: Path) -> dict[str, list[Any]]:

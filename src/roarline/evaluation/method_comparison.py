@@ -239,10 +239,11 @@ def _resampled(common_NK: np.ndarray, scored: Scored, resamples: int, seed: int)
     if min(common_NK.shape) < 2:
         return None
     places = places_by_image(common_NK, higher_is_better=bool(scored.higher_is_better))
-    batches = [counts.numpy() for counts in resample_counts(len(places), resamples, seed)]
-    means = np.concatenate([counts @ places for counts in batches]) / len(places)
-    alphas = np.concatenate([agreement.krippendorff_alpha(places, "ordinal", counts) for counts in batches])
-    return _Resampled(torch.from_numpy(means), torch.from_numpy(alphas))
+    means, alphas = [], []
+    for counts in (batch.numpy() for batch in resample_counts(len(places), resamples, seed)):
+        means.append(counts @ places)
+        alphas.append(agreement.krippendorff_alpha(places, "ordinal", counts))
+    return _Resampled(torch.from_numpy(np.concatenate(means) / len(places)), torch.from_numpy(np.concatenate(alphas)))
 
 
 def _places_over_images(

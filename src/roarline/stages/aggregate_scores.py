@@ -12,9 +12,9 @@ from torch import Tensor
 
 from roarline.artifacts.comparison_tables import write_comparisons
 from roarline.artifacts.features import FEATURES_FILE, FeatureTable, read_features
-from roarline.artifacts.score_table import OK, ScoreTable, read_ground_truths, read_scores
+from roarline.artifacts.score_table import ScoreTable, read_ground_truths, read_scores
 from roarline.artifacts.store import Artifact, Writer
-from roarline.artifacts.tables import GROUND_TRUTH_COLUMN, SCORES_FILE, write_csv, write_parquet
+from roarline.artifacts.tables import GROUND_TRUTH_COLUMN, OK, SCORES_FILE, write_csv, write_parquet
 from roarline.config.component import MetricComponent
 from roarline.config.metrics import with_own_metrics
 from roarline.errors import ArtifactError

@@ -21,7 +21,7 @@ from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.features import FEATURES_FILE, Features, write_features
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.store import Artifact, Writer
-from roarline.artifacts.tables import GROUND_TRUTH_COLUMN, SCORE_COLUMNS, SCORES_FILE, write_parquet
+from roarline.artifacts.tables import SCORES_FILE, write_score_table
 from roarline.config.metrics import METRICS
 from roarline.data.loading import ImageReader, normalise
 from roarline.imaging.reduction import apply_sign
@@ -145,19 +145,13 @@ def write_scores(folder: Path, rows: Rows, columns: Columns, metrics: Sequence[s
     """
     settings = columns_of(metrics)
     scored = list(dict.fromkeys(metric for metric, _ in settings))
-    table: dict[str, list[Any]] = {name: [] for name in (*SCORE_COLUMNS, GROUND_TRUTH_COLUMN)}
-    for place, (metric, setting) in enumerate(settings):
-        statuses = columns["statuses"][:, scored.index(metric)].tolist()
-        values = columns["values"][:, place].tolist()
-        table["sample_id"] += rows.sample_ids
-        table["target"] += rows.targets.tolist()
-        table["metric"] += [metric] * len(rows)
-        table["setting"] += [setting] * len(rows)
-        table["value"] += [value if status == OK else None for value, status in zip(values, statuses, strict=True)]
-        table["status"] += statuses
-        table[GROUND_TRUTH_COLUMN] += [kinds.get(metric, "")] * len(rows)
     if settings:
-        write_parquet(folder / SCORES_FILE, table)
+        found = (
+            (metric, setting, columns["values"][:, place], columns["statuses"][:, scored.index(metric)].tolist())
+            for place, (metric, setting) in enumerate(settings)
+        )
+        path = folder / SCORES_FILE
+        write_score_table(path, rows.sample_ids, rows.targets, found, lambda metric: kinds.get(metric, ""))
     features: dict[str, Features] = {}
     for metric in metrics:
         kind = kinds.get(metric, "")

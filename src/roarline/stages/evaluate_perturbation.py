@@ -21,7 +21,7 @@ from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.score_parts import RowValues, ScoreParts
 from roarline.artifacts.store import Writer
-from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
+from roarline.artifacts.tables import SCORES_FILE, write_score_table
 from roarline.data.loading import ImageReader, normalise
 from roarline.evaluation.outcomes import OUTCOMES
 from roarline.evaluation.perturb import AlteredImages, Curve, MaskFill, altered_images, target_outputs
@@ -238,16 +238,8 @@ def write_scores(
         before = Untouched(scores[:, altered.untouched], probabilities[:, altered.untouched])
     scored = [(name, found) for name in measured.metrics for found in metric_scores(name, by_curve, before)]
     scored += _measured_scores(values, measured.columns)
-    columns: dict[str, list[Any]] = {name: [] for name in SCORE_COLUMNS}
-    for metric, found in scored:
-        columns["sample_id"] += rows.sample_ids
-        columns["target"] += rows.targets.tolist()
-        columns["metric"] += [metric] * len(rows)
-        columns["setting"] += [found.setting] * len(rows)
-        pairs = zip(found.values.tolist(), found.statuses, strict=True)
-        columns["value"] += [value if status == "ok" else None for value, status in pairs]
-        columns["status"] += found.statuses
-    write_parquet(folder / SCORES_FILE, columns)
+    columns = ((metric, found.setting, found.values.numpy(), found.statuses) for metric, found in scored)
+    write_score_table(folder / SCORES_FILE, rows.sample_ids, rows.targets, columns)
     if not by_curve:
         return
     write_curves(
