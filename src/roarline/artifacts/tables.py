@@ -61,7 +61,7 @@ def write_score_table(
                 part = slice(start, start + _ROWS_AT_ONCE)
                 numbers = zip(values[part].tolist(), statuses[part], strict=True)
                 count = len(sample_ids[part])
-                block: list[Sequence[Any]] = [
+                block: list[Any] = [
                     sample_ids[part], targets[part], [metric] * count, [setting] * count,
                     [value if status == OK else None for value, status in numbers], statuses[part],
                 ]  # fmt: skip
