@@ -15,7 +15,7 @@ from benchmarks.perturbation import _Run as PerturbationRun
 from roarline.config.perturbation import EvaluatePerturbation
 
 Ours = Callable[[], object]
-_WINDOW_PX, _STRIDE_PX = 32, 16
+_WINDOW_PX, _STRIDE_PX = 56, 28
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,7 +109,7 @@ def _quantus(settings: Settings, metric: str) -> tuple[Run, Callable[[], int], l
         )  # fmt: skip
     else:
         call = quantus.PixelFlipping(
-            features_in_step=-(-features // settings["steps"]), perturb_baseline="mean", return_auc_per_sample=True,
+            features_in_step=-(-features // settings["steps"]), perturb_baseline="mean",
             disable_warnings=True, display_progressbar=False,
         )  # fmt: skip
 
