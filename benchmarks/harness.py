@@ -39,6 +39,7 @@ class Options:
         quick: Fewer images, batch sizes and alternations: shows that things work, not a figure to quote.
         networks: torchvision names.
         alternations: Turns; the median ratio counts.
+        profile: Also print where the time goes, where a benchmark can tell.
     """
 
     device: str = "cpu"
@@ -47,6 +48,7 @@ class Options:
     networks: tuple[str, ...] = ("mobilenet_v2", "resnet50")
     input_px: int = 224
     alternations: int = 5
+    profile: bool = False
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:

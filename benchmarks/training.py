@@ -8,7 +8,7 @@ or channels-last, whichever is faster; the batch size is the training's own, sin
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,10 @@ from roarline.imaging.fills import fill_image
 from roarline.imaging.ranking import rank_pixels
 from roarline.imaging.removal import remove
 from roarline.models.build import build
+from roarline.models.stacking import StackedNetworks
 from roarline.training.batches import ResidentSplit
 from roarline.training.classification import train
+from roarline.training.stacked import Member, fit_stack
 
 _GOAL = 0.9
 _CLASSES = 10
@@ -31,7 +33,7 @@ _CLASSES = 10
 
 @dataclass(frozen=True)
 class Case:
-    """A network and a training of it; ``images`` in one epoch."""
+    """A network and a training of it, or of a stack of them; ``images`` of each in one epoch."""
 
     arch: str
     params: dict[str, Any]
@@ -39,6 +41,7 @@ class Case:
     batch_size: int
     images: int
     epochs: int
+    stack: int = 1
 
     @property
     def settings(self) -> TrainCls:
@@ -51,10 +54,11 @@ class Case:
 CASES = (
     Case("resnet8", {}, 32, 256, images=1024, epochs=1),
     Case("small_cnn", {"width": 16}, 8, 64, images=1088, epochs=10),
+    Case("small_cnn", {"width": 16}, 8, 64, images=1088, epochs=10, stack=5),
 )
 QUICK_CASES = (
     Case("resnet8", {}, 32, 8, images=16, epochs=1),
-    Case("small_cnn", {"width": 16}, 8, 64, images=128, epochs=1),
+    Case("small_cnn", {"width": 16}, 8, 64, images=128, epochs=1, stack=2),
 )
 
 
@@ -62,10 +66,12 @@ class BareSteps:
     """Steps of the network alone, at the faster memory format; the scan is made once, here."""
 
     def __init__(self, case: Case, model: nn.Module, device: str) -> None:
-        self.batch_size = case.batch_size
+        self.batch_size = case.batch_size * case.stack
         generator = torch.Generator().manual_seed(0)
-        images = torch.randn(case.batch_size, 3, case.side_px, case.side_px, generator=generator).to(device)
-        self._labels = torch.randint(0, _CLASSES, (case.batch_size,), generator=generator).to(device)
+        images = torch.randn(case.batch_size, case.stack * 3, case.side_px, case.side_px, generator=generator).to(
+            device
+        )
+        self._labels = torch.randint(0, _CLASSES, (case.batch_size * case.stack,), generator=generator).to(device)
         found = {}
         for name, memory_format in FORMATS.items():
             laid_out: Any = copy.deepcopy(model)
@@ -87,7 +93,7 @@ class BareSteps:
         """Make so many passes of one image each, in whole batches."""
         for _ in range(passes // self.batch_size):
             self._optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(self._model(self._images), self._labels).backward()
+            F.cross_entropy(self._model(self._images).flatten(0, -2), self._labels).backward()
             self._optimizer.step()
 
 
@@ -100,27 +106,41 @@ def measure(options: Options) -> Iterator[Measurement]:
 def _measure(case: Case, options: Options) -> Measurement:
     device = options.device
     size = (case.side_px, case.side_px)
-    model = build(case.arch, case.params, _CLASSES, input_size=size, seed=0).to(device)
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randn(case.images, 3, *size, generator=generator).to(device)
-    labels = torch.randint(0, _CLASSES, (case.images,), generator=generator).to(device)
-    ranks = rank_pixels(torch.rand(case.images, *size, generator=generator), range(case.images)).to(device)
-    count = case.side_px**2 // 2
+    models = [
+        build(case.arch, case.params, _CLASSES, input_size=size, seed=seed).to(device) for seed in range(case.stack)
+    ]
+    split = split_of(case.images, case.side_px, device)
 
     def cell() -> None:
-        fill = fill_image(images, "mean", [0.5], [0.25], fill_mean=[0.5])
-        split = ResidentSplit(remove(images, ranks, count, fill), labels)
-        train(copy.deepcopy(model), split, None, case.settings, seed=0)
+        train(copy.deepcopy(models[0]), split(), None, case.settings, seed=0)
 
-    bare = BareSteps(case, model, device)
+    def stack() -> None:
+        members = [Member(split(), None, seed=seed) for seed in range(case.stack)]
+        fit_stack(StackedNetworks(models, size), members, case.settings)
+
+    bare = BareSteps(case, StackedNetworks(models, size) if case.stack > 1 else models[0], device)
     measurement = Measurement(
         hot_path="evaluate-roar",
         network=case.arch,
-        setting=f"{case.side_px} px, {case.epochs} epochs",
-        images=case.images,
-        passes=case.images * case.epochs,
+        setting=f"{case.side_px} px, {case.epochs} epochs{f', a stack of {case.stack}' if case.stack > 1 else ''}",
+        images=case.images * case.stack,
+        passes=case.images * case.stack * case.epochs,
         pass_kind="training step's share of an image",
         bare_choice=bare.choice,
         goal=_GOAL,
     )
-    return alternate(measurement, cell, bare, options)
+    return alternate(measurement, stack if case.stack > 1 else cell, bare, options)
+
+
+def split_of(count: int, side_px: int, device: str) -> Callable[[], ResidentSplit]:
+    """Random images; what is returned removes half of their pixels by random ranks, as a cell does."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(count, 3, side_px, side_px, generator=generator).to(device)
+    labels = torch.randint(0, _CLASSES, (count,), generator=generator).to(device)
+    ranks = rank_pixels(torch.rand(count, side_px, side_px, generator=generator), range(count)).to(device)
+
+    def altered() -> ResidentSplit:
+        fill = fill_image(images, "mean", [0.5], [0.25], fill_mean=[0.5])
+        return ResidentSplit(remove(images, ranks, side_px**2 // 2, fill), labels)
+
+    return altered

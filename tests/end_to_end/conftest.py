@@ -25,7 +25,7 @@ attribution:
     - {name: integrated_gradients, params: {steps: 4}}
     - {name: gradcam, params: {layer: conv2}}
     - {name: random}
-evaluate-roar: {fractions: [0.5], modes: [roar], repeats: 2}
+evaluate-roar: {fractions: [0.5], modes: [roar], repeats: 2, engine: single}
 evaluate-perturbation: {metrics: [morf, lerf, srg, insertion], steps: 4, fractions: [0.0, 0.5, 1.0], threads: 1}
 aggregate-scores: {resamples: 200}
 report: {gallery_images: 2}

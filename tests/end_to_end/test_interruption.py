@@ -82,6 +82,9 @@ def test_twenty_kills_leave_the_digests_of_an_undisturbed_run(program: Program, 
 @pytest.mark.timeout(7200)
 def test_twenty_kills_of_the_demo(program: Program, tmp_path_factory: pytest.TempPathFactory) -> None:
     text = (REPOSITORY / "configs" / "digits.yaml").read_text()
+    text = text.replace(
+        "  repeats: 3", "  repeats: 3\n  engine: single"
+    )  # stacks may round differently once some are made
     calm = Program(tmp_path_factory.mktemp("calm"))
     calm("run", calm.config(text), timeout=1800)
     interrupt(program, program.config(text), random.Random(21), kills=20, longest_s=25.0, run_s=1800)

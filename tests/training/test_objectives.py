@@ -152,7 +152,7 @@ def test_a_killed_training_remembers_its_patience(tmp_path: Path, killed_at):
 
 
 def test_a_training_killed_within_an_epoch_goes_on_there_with_the_same_bits(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("roarline.training.meter._PASSES_BETWEEN_READS", 3)
+    monkeypatch.setattr("roarline.training.meter._PASSES_BETWEEN_READS", {"cpu": 3, "cuda": 3})
     chosen, data = settings(batch_size=4, augmentation={"horizontal_flip": True}), (split(), split(16))
     undisturbed, killed, resumed = TwoTerms(0.3), TwoTerms(0.3), TwoTerms(0.3)
     expected = fit(undisturbed, *data, chosen, seed=0)

@@ -135,11 +135,13 @@ class DatasetComponent(Component):
         embedded: True where no raw files are needed.
         fingerprint: ``module:function`` (torch-free) from (root, params) to a string that identifies the
             raw data, or None where the raw data is missing.
+        side_px: Of its images, where all are square and of one size that no parameter sets.
         obtain: ``module:function`` from root that downloads the raw data, where that is possible.
         multi_label: Under which parameters its images may have several labels.
     """
 
     fingerprint: str = ""
+    side_px: int | None = None
     obtain: str = ""
     embedded: bool = False
     multi_label: Callable[[Any], bool] = lambda params: False

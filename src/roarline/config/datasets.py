@@ -28,6 +28,7 @@ DATASETS: dict[str, DatasetComponent] = {
         "Handwritten digits, 8×8 px, shipped with scikit-learn",
         "Alpaydin and Kaynak 1998, UCI optdigits",
         fingerprint=f"{_DATA}.fingerprint:digits",
+        side_px=8,
         embedded=True,
     ),
     "shapes": DatasetComponent(
@@ -54,6 +55,7 @@ DATASETS: dict[str, DatasetComponent] = {
         "CIFAR-10, 60,000 images of 32×32 px, downloaded where there is a network",
         "Krizhevsky 2009",
         fingerprint=f"{_DATA}.fingerprint:cifar10",
+        side_px=32,
         obtain=f"{_DATA}.cifar:obtain_cifar10",
     ),
     "cifar100": DatasetComponent(
@@ -62,6 +64,7 @@ DATASETS: dict[str, DatasetComponent] = {
         "CIFAR-100, 60,000 images of 32×32 px, downloaded where there is a network",
         "Krizhevsky 2009",
         fingerprint=f"{_DATA}.fingerprint:cifar100",
+        side_px=32,
         obtain=f"{_DATA}.cifar:obtain_cifar100",
     ),
     "imagenet": DatasetComponent(

@@ -39,7 +39,11 @@ class EvaluateRoar(Section):
     fill: PlainFill = Field("mean", description=PLAIN_FILL_HELP)
     probe_repeats: int = Field(1, ge=0, description="trainings a cell of the leakage probe; 0 leaves it out")
     training: PlainTraining = Field(None, description="default: as train-cls")
-    engine: Literal["single"] = Field("single", description="single: one network at a time in a worker")
+    engine: Literal["auto", "single", "stacked"] = Field(
+        "auto",
+        description="single: one network at a time in a worker; stacked: several cells trained as one network, faster "
+        "where networks are small; auto: stacked where a step is small, see docs/speed.md",
+    )
     ties: Ties = "random"
     merge_normalization: MergeNormalization = Field(
         "min_max", description="of each map before the maps of an image with several targets merge by pixelwise maximum"

@@ -55,6 +55,11 @@ def parse_device(name: str) -> Runtime:
         raise UserInputError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from error
 
 
+def on_gpu(runtime: Runtime) -> bool:
+    """True where jobs will run on a GPU as far as can be told without torch: it is asked for, or a driver is there."""
+    return runtime.device.startswith("cuda") or (runtime.device == "auto" and _may_have_gpu())
+
+
 def _may_have_gpu() -> bool:
     return any(
         Path(path).exists() for path in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/version")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from roarline.execution.executor import Watcher, drop_hopeless
+from roarline.execution.stacks import mates
 from roarline.execution.worker import Message, work
 from roarline.stages.job import Job
 
@@ -24,7 +25,7 @@ class _Worker:
     process: Any
     pipe: Connection
     device: str
-    job: Job | None = None
+    jobs: tuple[Job, ...] = ()
 
 
 @dataclass
@@ -55,16 +56,17 @@ class LocalExecutor:
             Key to the last message of each job that failed, or that waits on one that did.
         """
         queue = [job for job in jobs if job.key not in done]
+        stacks = mates(queue)
         tries: dict[str, int] = {}
         failed: dict[str, Message] = {}
         try:
-            while queue or any(worker.job for worker in self._workers):
+            while queue or any(worker.jobs for worker in self._workers):
                 drop_hopeless(queue, failed, watcher)
-                self._place(queue, done, watcher)
-                busy = [worker for worker in self._workers if worker.job]
+                self._place(queue, stacks, done, watcher)
+                busy = [worker for worker in self._workers if worker.jobs]
                 if not busy:
                     break
-                for worker in self._ready(busy):
+                for worker in self._speaking(busy):
                     self._hear(worker, queue, tries, done, failed, watcher)
         finally:
             self.close()
@@ -73,7 +75,7 @@ class LocalExecutor:
     def close(self) -> None:
         """Stop all workers at once."""
         for worker in self._workers:
-            if worker.job is None and worker.process.is_alive():
+            if not worker.jobs and worker.process.is_alive():
                 with suppress(OSError):
                     worker.pipe.send(None)
             else:
@@ -85,22 +87,26 @@ class LocalExecutor:
             worker.pipe.close()
         self._workers.clear()
 
-    def _place(self, queue: list[Job], done: set[str], watcher: Watcher) -> None:
+    def _place(self, queue: list[Job], stacks: Mapping[str, tuple[Job, ...]], done: set[str], watcher: Watcher) -> None:
         for job in list(queue):
-            if not all(key in done for _, key in job.inputs.values()):
+            if not _ready(job, done):
                 continue
-            used = sum(worker.job.threads for worker in self._workers if worker.job)
+            together = tuple(one for one in stacks[job.key] if one in queue)
+            if not all(_ready(one, done) for one in together):
+                continue
+            used = sum(worker.jobs[0].threads for worker in self._workers if worker.jobs)
             if self.cpu_threads is not None and used and used + job.threads > self.cpu_threads:
                 return  # in order: a wide job isn't overtaken for ever by narrow ones
-            worker = next((worker for worker in self._workers if worker.job is None), None)
+            worker = next((worker for worker in self._workers if not worker.jobs), None)
             if worker is None and len(self._workers) < len(self.devices):
                 worker = self._start()
             if worker is None:
                 return
-            queue.remove(job)
-            worker.job = job
-            worker.pipe.send(job)
-            watcher.started(job)
+            worker.jobs = together
+            worker.pipe.send(together)
+            for one in together:
+                queue.remove(one)
+                watcher.started(one)
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
@@ -115,7 +121,7 @@ class LocalExecutor:
         self._workers.append(worker)
         return worker
 
-    def _ready(self, busy: list[_Worker]) -> list[_Worker]:
+    def _speaking(self, busy: list[_Worker]) -> list[_Worker]:
         signalled = wait([worker.pipe for worker in busy])
         return [worker for worker in busy if worker.pipe in signalled]
 
@@ -128,32 +134,35 @@ class LocalExecutor:
         failed: dict[str, Message],
         watcher: Watcher,
     ) -> None:
-        job = worker.job
-        assert job is not None
+        first = worker.jobs[0]
         try:
-            message = worker.pipe.recv()
+            said: Message | dict[str, Message] = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join()
             self._workers.remove(worker)
             worker.pipe.close()
-            tries[job.key] = tries.get(job.key, 0) + 1
+            tries[first.key] = tries.get(first.key, 0) + 1
             reason = _how_it_died(worker.process.exitcode)
-            if tries[job.key] < _TRIES:
-                watcher.said(job, Message("waiting", f"its worker {reason}; trying again"))
-                queue.insert(0, job)
+            if tries[first.key] < _TRIES:
+                watcher.said(first, Message("waiting", f"its worker {reason}; trying again"))
+                queue[:0] = worker.jobs
                 return
-            failed[job.key] = Message("failed", f"its worker {reason}, {_TRIES} times")
-            watcher.ended(job, failed[job.key])
+            said = {job.key: Message("failed", f"its worker {reason}, {_TRIES} times") for job in worker.jobs}
+        if isinstance(said, Message):
+            watcher.said(first, said)
             return
-        if message.kind in ("progress", "waiting"):
-            watcher.said(job, message)
-            return
-        worker.job = None
-        if message.kind == "failed":
-            failed[job.key] = message
-        else:
-            done.add(job.key)
-        watcher.ended(job, message)
+        for job in worker.jobs:
+            message = said[job.key]
+            if message.kind == "failed":
+                failed[job.key] = message
+            else:
+                done.add(job.key)
+            watcher.ended(job, message)
+        worker.jobs = ()
+
+
+def _ready(job: Job, done: set[str]) -> bool:
+    return all(key in done for _, key in job.inputs.values())
 
 
 def available_cpus() -> int:

@@ -262,7 +262,8 @@ def _add_summary(
     )
 
 
-def import_stage(stage: str) -> Any:
-    """The function that runs a stage's jobs; imports torch."""
-    module, _, name = STAGES[stage].implementation.partition(":")
+def import_stage(stage: str, *, stacked: bool = False) -> Any:
+    """The function that runs a stage's jobs, one or (stacked) several at a time; imports torch."""
+    spec = STAGES[stage]
+    module, _, name = ((spec.stacked if stacked else None) or spec.implementation).partition(":")
     return getattr(importlib.import_module(module), name)

@@ -8,8 +8,10 @@ from typing import Any
 
 from roarline.config.experiment import Method
 from roarline.config.retraining import RECURSIVE, EvaluateRoar
+from roarline.execution.engines import engine_of, stack_size
 from roarline.execution.plan_maps import add_maps, sign, splits
 from roarline.execution.planned import Plan, as_json
+from roarline.execution.stacks import SIZE, STACKED
 from roarline.stages.job import Job
 
 STAGE = "evaluate-roar"
@@ -59,7 +61,7 @@ def add_cells(
         "model": {key: value for key, value in model.items() if key != "weights"},
         "training": training.model_dump(mode="json", exclude={"threads"}),
         "normalization": as_json(experiment.data.normalization),
-        "engine": roar.engine,
+        "engine": engine_of(experiment),
         "seed": experiment.seed,
         "threads": roar.threads,
     }
@@ -122,7 +124,9 @@ class _Grid:
             parameters["fill"] = as_json(roar.fill)
         name = method.name if method else _OF_ALL_METHODS[mode]
         label = f"{STAGE} {name} {mode} {fraction:g} #{repeat}{' probe' if probe else ''}"
-        local = {"root": self.plan.experiment.data.root}
+        local: dict[str, Any] = {"root": self.plan.experiment.data.root}
+        if parameters["engine"] == STACKED:
+            local[SIZE] = stack_size(self.plan.experiment)
         job = self.plan.add(STAGE, label, parameters, {"dataset": self.dataset, **inputs}, local=local)
         return Cell(method.name if method else None, mode, fraction, repeat, probe, job)
 

@@ -10,7 +10,8 @@ import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -21,7 +22,9 @@ import torch
 
 import roarline
 from roarline.artifacts.store import Writer
+from roarline.errors import RoarlineError
 from roarline.execution.plan import import_stage
+from roarline.execution.stacks import stacked
 from roarline.stages.job import Context, Job
 
 
@@ -41,28 +44,85 @@ def run_job(job: Job, context: Context, on_wait: Callable[[], None] | None = Non
     """
     if job.shard_of is not None and context.store.exists(*job.shard_of):
         return False
+    if stacked([job]):
+        outcome = run_stack([job], context, on_wait)[job.key]
+        if isinstance(outcome, RoarlineError):
+            raise outcome
+        return outcome
     inputs = context.inputs(job)
     with context.store.writer(
         job.stage, job.stage_version, job.key, job.label, job.parameters, inputs, on_wait=on_wait
     ) as writer:
         if writer is None:
             return False
-        started, clock = datetime.now().astimezone(), time.perf_counter()
-        _reset_peak_memory()
+        record = _Record(context.device)
         with _numerics(job, context.device):
             import_stage(job.stage)(job, context, writer)
-        writer.provenance = {
-            **_versions(context.device),
-            "seed": job.parameters.get("seed"),
-            "started": started.isoformat(timespec="seconds"),
-            **_processes(),
-            "duration_s": round(time.perf_counter() - clock, 3),
-            "peak_memory_mb": round(_peak_memory_mb(), 1),
-            **_peak_device_memory(context.device),
-            **writer.provenance,
-        }
+        writer.provenance = {**record.of(job), **writer.provenance}
     for shard in job.shards.values():
         context.store.drop(*shard)
+    return True
+
+
+def run_stack(
+    jobs: Sequence[Job], context: Context, on_wait: Callable[[], None] | None = None
+) -> dict[str, bool | RoarlineError]:
+    """Make the artifacts of several jobs in one go, where their stage knows how.
+
+    Args:
+        jobs: Of one stack, see ``stacks.in_stacks``.
+        context: Where.
+        on_wait: See ``run_job``.
+
+    Returns:
+        Key to True where it was made now, False where it existed, or why this one failed though others did not.
+
+    Raises:
+        RoarlineError: All that were to be made failed; nothing of them was published.
+    """
+    outcomes: dict[str, bool | RoarlineError] = {}
+    with ExitStack() as rights:
+        held: list[tuple[Job, Writer, ExitStack]] = []
+        for job in sorted(jobs, key=lambda job: job.key):  # one order for all, or two processes wait for each other
+            own = rights.enter_context(ExitStack())
+            try:
+                inputs = context.inputs(job)
+            except RoarlineError as error:
+                outcomes[job.key] = error
+                continue
+            writer = own.enter_context(
+                context.store.writer(
+                    job.stage, job.stage_version, job.key, job.label, job.parameters, inputs, on_wait=on_wait
+                )
+            )
+            if writer is None:
+                outcomes[job.key] = False
+            else:
+                held.append((job, writer, own))
+        if not held:
+            return outcomes
+        record = _Record(context.device)
+        place = {job.key: index for index, job in enumerate(jobs)}
+        held.sort(key=lambda one: place[one[0].key])
+        with _numerics(held[0][0], context.device):
+            failed = import_stage(held[0][0].stage, stacked=True)([(job, writer) for job, writer, _ in held], context)
+        for job, writer, own in held:
+            outcomes[job.key] = _published(job, writer, own, failed.get(job.key), record.of(job, len(held)))
+    return outcomes
+
+
+def _published(
+    job: Job, writer: Writer, right: ExitStack, error: RoarlineError | None, provenance: Mapping[str, Any]
+) -> bool | RoarlineError:
+    """Publish one artifact of a stack, or give up the right to it."""
+    writer.provenance = {**provenance, **writer.provenance}
+    if error is not None:
+        right.__exit__(type(error), error, error.__traceback__)
+        return error
+    try:
+        right.close()
+    except RoarlineError as raised:
+        return raised
     return True
 
 
@@ -94,6 +154,26 @@ def _numerics(job: Job, device: str) -> Any:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+class _Record:
+    """How an artifact comes to be, from here on."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.started, self._clock = device, datetime.now().astimezone(), time.perf_counter()
+        _reset_peak_memory()
+
+    def of(self, job: Job, together: int = 1) -> dict[str, Any]:
+        """Provenance of a job that was made with ``together - 1`` others: its duration is its share of theirs."""
+        return {
+            **_versions(self.device),
+            "seed": job.parameters.get("seed"),
+            "started": self.started.isoformat(timespec="seconds"),
+            **_processes(),
+            "duration_s": round((time.perf_counter() - self._clock) / together, 3),
+            "peak_memory_mb": round(_peak_memory_mb(), 1),
+            **_peak_device_memory(self.device),
+        }
 
 
 def _processes() -> dict[str, int]:

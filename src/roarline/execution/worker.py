@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Literal
 from roarline.artifacts.store import Store
 from roarline.errors import RoarlineError
 from roarline.execution.allocator import give_back_freed_memory, keep_freed_memory
+from roarline.execution.stacks import stacked
 from roarline.stages.job import Context, Job
 
 _PROGRESS_EVERY_S = 0.2
@@ -41,15 +43,28 @@ def work(pipe: Connection, root: Path, device: str, loader_threads: int) -> None
     torch.set_num_interop_threads(1)
     keep_freed_memory()
     context = Context(Store(root), device, loader_threads=loader_threads)
-    while (job := pipe.recv()) is not None:
-        message = attempt(job, context, pipe)
+    while (jobs := pipe.recv()) is not None:
+        messages = attempt_stack(jobs, context, pipe)
         give_back_freed_memory()
-        pipe.send(message)
+        pipe.send(messages)
 
 
 def attempt(job: Job, context: Context, pipe: Connection) -> Message:
     """Run one job and say how it ended; every failure is recorded for ``roarline status``."""
-    from roarline.execution.run_job import run_job
+    return attempt_stack([job], context, pipe)[job.key]
+
+
+def attempt_stack(jobs: Sequence[Job], context: Context, pipe: Connection) -> dict[str, Message]:
+    """Run the jobs of a stack, which may be one, and say how each ended; every failure is recorded.
+
+    Args:
+        jobs: See ``stacks.in_stacks``.
+        pipe: Is told of progress, in all of the stack.
+
+    Returns:
+        Key to the last message of each job.
+    """
+    from roarline.execution.run_job import run_job, run_stack
 
     last = 0.0
 
@@ -60,21 +75,38 @@ def attempt(job: Job, context: Context, pipe: Connection) -> Message:
             last = now
             pipe.send(Message("progress", unit, done=done, total=total))
 
+    def waits() -> None:
+        pipe.send(Message("waiting"))
+
     context.progress = progress
+    outcomes: dict[str, bool | RoarlineError] = {}
+    failure: Message | None = None
+    recorded = ""
     try:
-        made = run_job(job, context, on_wait=lambda: pipe.send(Message("waiting")))
+        if stacked(jobs):
+            outcomes = run_stack(jobs, context, on_wait=waits)
+        else:
+            outcomes = {job.key: run_job(job, context, on_wait=waits) for job in jobs}
     except RoarlineError as error:
-        context.store.record_failure(job.stage, job.key, str(error))
-        return Message("failed", str(error), error.exit_code)
+        recorded, failure = str(error), Message("failed", str(error), error.exit_code)
     except MemoryError:
-        message = "out of memory; a smaller batch size, or fewer workers, needs less"
-        context.store.record_failure(job.stage, job.key, message)
-        return Message("failed", message)
+        recorded = "out of memory; a smaller batch size, or fewer workers, needs less"
+        failure = Message("failed", recorded)
     except Exception as error:  # noqa: BLE001 - the worker must survive a defect in one job and report it
-        message = f"{type(error).__name__}: {error}"
-        context.store.record_failure(job.stage, job.key, message)
-        return Message("failed", f"{message}\n{traceback.format_exc()}")
-    return Message("made" if made else "cached")
+        recorded = f"{type(error).__name__}: {error}"
+        failure = Message("failed", f"{recorded}\n{traceback.format_exc()}")
+    messages: dict[str, Message] = {}
+    for job in jobs:
+        outcome = outcomes.get(job.key)
+        if isinstance(outcome, RoarlineError):
+            messages[job.key] = Message("failed", str(outcome), outcome.exit_code)
+            context.store.record_failure(job.stage, job.key, str(outcome))
+        elif outcome is None and failure is not None:
+            messages[job.key] = failure
+            context.store.record_failure(job.stage, job.key, recorded)
+        else:
+            messages[job.key] = Message("made" if outcome else "cached")
+    return messages
 
 
 def _die_with_parent() -> None:

@@ -34,6 +34,10 @@ def removal_mask(
         bool [B, H, W], True where removed: exactly ``counts`` pixels a row.
     """
     pixels = ranks_BHW.shape[-2] * ranks_BHW.shape[-1]
+    if isinstance(counts, int):  # no tensor, which on a GPU would have to be waited for
+        if order == "least_relevant_first":
+            return ranks_BHW >= pixels - counts
+        return ranks_BHW < (pixels if compat == "original" and counts == 0 else counts)
     counts_B11 = torch.as_tensor(counts, dtype=ranks_BHW.dtype, device=ranks_BHW.device).reshape(-1, 1, 1)
     if order == "least_relevant_first":
         return ranks_BHW >= pixels - counts_B11

@@ -16,7 +16,10 @@ STAGES: dict[str, StageSpec] = {
         4, "roarline.stages.extract_attribution_maps:run", "Compute attribution maps and write them to HDF5"
     ),
     "evaluate-roar": StageSpec(
-        1, "roarline.stages.evaluate_roar:run", "Remove pixels and retrain: ROAR, KAR, recursive ROAR, leakage probe"
+        1,
+        "roarline.stages.evaluate_roar:run",
+        "Remove pixels and retrain: ROAR, KAR, recursive ROAR, leakage probe",
+        stacked="roarline.stages.stacked_cells:run",
     ),
     "evaluate-f-fidelity": StageSpec(
         1,

@@ -20,7 +20,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from roarline.artifacts.classifier import write_curve
 from roarline.artifacts.dataset import DATASET_FILE, SPLITS, DatasetFile
@@ -46,7 +46,8 @@ from roarline.stages.splits import Alter, SplitImages, normalization_of, residen
 from roarline.training.batches import Split
 from roarline.training.checkpoint import Checkpoint
 from roarline.training.classification import train
-from roarline.training.evaluate import evaluate
+from roarline.training.evaluate import Evaluation, evaluate
+from roarline.training.loop import Trained
 from roarline.training.retraining_inputs import cut_to_8_bits, mask_inputs
 
 _KEPT_BYTES = 2 * 2**30
@@ -74,66 +75,101 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         ArtifactError: A map is missing or damaged.
         JobError: The training diverged.
     """
-    parameters = job.parameters
-    settings = TrainCls.model_validate(parameters["training"])
-    inputs = context.inputs(job)
     with ExitStack() as files:
-        dataset = files.enter_context(DatasetFile(inputs["dataset"].file(DATASET_FILE)))
-        images = _split_images(job, context, inputs["dataset"], dataset, files)
-        removal = _Removal(job, dataset, images["test"]) if parameters["mode"] != "reference" else None
-        ranks = {name: _ranks_of(job, context, inputs, name, found, files) for name, found in images.items()}
-        splits: dict[str, Split] = {
-            name: found.altered(removal.of(name, ranks[name], found) if removal else None)
-            for name, found in images.items()
-        }
-        model = build(
-            parameters["model"]["arch"],
-            parameters["model"]["params"],
-            dataset.num_classes,
-            input_size=images["test"].image_size,
-            seed=_seed(job, "init"),
-        ).to(context.device)
+        cell = Cell(job, context, files)
+        model = cell.network()
         trained = train(
             model,
-            splits["train"],
-            splits.get("validation"),
-            settings,
-            seed=_seed(job, "batches"),
+            cell.splits["train"],
+            cell.splits.get("validation"),
+            cell.settings,
+            seed=cell.seed("batches"),
             checkpoint=Checkpoint(writer.parts),
             progress=lambda done, total: context.progress(done, total, "steps"),
         )
-        test = evaluate(model, splits["test"], precision=settings.precision)
+        test = evaluate(model, cell.splits["test"], precision=cell.settings.precision)
+        cell.write(writer, model, trained, test)
+
+
+class Cell:
+    """One retraining before and after the training itself.
+
+    Args:
+        job: Of evaluate-roar.
+        context: Where.
+        files: Stays open as long as the cell is used.
+
+    Attributes:
+        settings: Of the training.
+        splits: What the network sees, by name.
+
+    Raises:
+        DataError, ArtifactError: See ``run``.
+    """
+
+    def __init__(self, job: Job, context: Context, files: ExitStack) -> None:
+        inputs = context.inputs(job)
+        self.job, self.parameters, self.device = job, job.parameters, context.device
+        self.settings = TrainCls.model_validate(self.parameters["training"])
+        self.dataset = files.enter_context(DatasetFile(inputs["dataset"].file(DATASET_FILE)))
+        self.images = images = _split_images(job, context, inputs["dataset"], self.dataset, files)
+        self.removal = _Removal(job, self.dataset, images["test"]) if self.parameters["mode"] != "reference" else None
+        self.ranks = {name: _ranks_of(job, context, inputs, name, found, files) for name, found in images.items()}
+        self.splits: dict[str, Split] = {
+            name: found.altered(self.removal.of(name, self.ranks[name], found) if self.removal else None)
+            for name, found in images.items()
+        }
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) in px."""
+        return self.images["test"].image_size
+
+    def seed(self, purpose: str) -> int:
+        """Of the initialisation (``init``) or of batches and augmentation (``batches``): by repeat alone."""
+        return derive_seed(self.parameters["seed"], "evaluate-roar", self.parameters["repeat"], purpose)
+
+    def network(self) -> nn.Module:
+        """The network before its first step."""
+        model = self.parameters["model"]
+        return build(
+            model["arch"], model["params"], self.dataset.num_classes, input_size=self.image_size, seed=self.seed("init")
+        ).to(self.device)
+
+    def write(self, writer: Writer, model: nn.Module, trained: Trained, test: Evaluation) -> None:
+        """Write what came out.
+
+        Args:
+            model: With the weights of its best epoch; read where the next cell needs them.
+            test: Of the test split.
+        """
+        images, removal, epochs = self.images["test"], self.removal, self.settings.epochs
         if removal and removal.kept:
             write_classifier(
-                writer.out, model, parameters["model"], dataset, images["test"].normalization, epochs=settings.epochs,
+                writer.out, model, self.parameters["model"], self.dataset, images.normalization, epochs=epochs,
                 best_epoch=trained.best_epoch, validation_accuracy=trained.validation_accuracy,
                 test_accuracy=test.accuracy,
             )  # fmt: skip
-            masks = (mask for name, found in images.items() for mask in removal.masks(found, ranks[name]))
-            ids = [sample_id for found in images.values() for sample_id in found.sample_ids]
-            write_removed(writer.out / REMOVED_FILE, ids, images["test"].image_size, masks)
-    RetrainedCell(
-        place=Place(**{name: parameters[name] for name in Place.model_fields}),
-        validation_accuracy=trained.validation_accuracy,
-        test_accuracy=test.accuracy,
-        best_epoch=trained.best_epoch,
-        epochs=settings.epochs,
-        n_test=len(images["test"]),
-        removed_pixels=removal.removed_pixels if removal else 0,
-    ).write(writer.out)
-    labels = images["test"].labels
-    write_predictions(
-        writer.out,
-        images["test"].sample_ids,
-        labels.tolist() if labels.ndim == 1 else [None] * len(images["test"]),
-        test.predicted_N.tolist(),
-        test.correct_N.tolist(),
-    )
-    write_curve(writer.out, trained.curve)
-
-
-def _seed(job: Job, purpose: str) -> int:
-    return derive_seed(job.parameters["seed"], "evaluate-roar", job.parameters["repeat"], purpose)
+            masks = (mask for name, found in self.images.items() for mask in removal.masks(found, self.ranks[name]))
+            ids = [sample_id for found in self.images.values() for sample_id in found.sample_ids]
+            write_removed(writer.out / REMOVED_FILE, ids, self.image_size, masks)
+        RetrainedCell(
+            place=Place(**{name: self.parameters[name] for name in Place.model_fields}),
+            validation_accuracy=trained.validation_accuracy,
+            test_accuracy=test.accuracy,
+            best_epoch=trained.best_epoch,
+            epochs=epochs,
+            n_test=len(images),
+            removed_pixels=removal.removed_pixels if removal else 0,
+        ).write(writer.out)
+        write_predictions(
+            writer.out,
+            images.sample_ids,
+            images.labels.tolist() if images.labels.ndim == 1 else [None] * len(images),
+            test.predicted_N.tolist(),
+            test.correct_N.tolist(),
+        )
+        write_curve(writer.out, trained.curve)
 
 
 def _split_images(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from roarline.artifacts.store import Artifact, Store, Writer
+from roarline.errors import RoarlineError
 
 SHARD_ROLE = "shard:"
 Progress = Callable[[int, int, str], None]
@@ -72,11 +73,19 @@ class Context:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One line of the stage table; ``implementation`` is ``module:function`` taking (job, context, writer)."""
+    """One line of the stage table.
+
+    Attributes:
+        implementation: ``module:function`` taking (job, context, writer).
+        stacked: ``module:function`` that makes several jobs in one go, see ``RunStack``; None where there is none.
+    """
 
     version: int
     implementation: str
     summary: str
+    stacked: str | None = None
 
 
 Run = Callable[[Job, Context, Writer], None]
+RunStack = Callable[[Sequence[tuple[Job, Writer]], Context], dict[str, RoarlineError]]
+"""Makes the artifacts of several jobs; returns key to error of those that failed while others did not."""

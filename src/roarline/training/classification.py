@@ -25,7 +25,7 @@ AlterBatch = Callable[[Tensor, torch.Generator], Tensor]
 """(network inputs [B, C, H, W], a generator on the CPU) to what the network is trained on instead."""
 
 ACCURACY = "accuracy"
-_GOALS: dict[str, Goal] = {ACCURACY: (ACCURACY, "max"), TOTAL: (TOTAL, "min")}
+GOALS: dict[str, Goal] = {ACCURACY: (ACCURACY, "max"), TOTAL: (TOTAL, "min")}
 
 
 class Classification:
@@ -45,7 +45,7 @@ class Classification:
         self, model: nn.Module, settings: TrainCls, *, multi_label: bool, alter: AlterBatch | None = None
     ) -> None:
         self.trained, self.settings, self.alter = model, settings, alter
-        self.goal = _GOALS[settings.best_by]
+        self.goal = GOALS[settings.best_by]
         self.loss: Loss = make_loss(
             settings.loss, label_smoothing=settings.label_smoothing, multi_label=multi_label,
             class_reduction=settings.class_reduction,
@@ -67,13 +67,27 @@ class Classification:
             images = self.alter(images, batch.generator)
             if self.settings.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
+        return self.note(batch.labels, *self.outputs(images, batch.labels))
+
+    @property
+    def recordable(self) -> bool:
+        """See ``Recordable``: what alters batches draws on the CPU."""
+        return self.alter is None
+
+    def outputs(self, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """See ``Recordable``: the loss and the logits."""
         logits = self.trained(images)
-        return {TOTAL: self.loss_of(logits, batch.labels)}
+        return self.loss(logits, labels), logits
+
+    def note(self, labels: Tensor, *outputs: Tensor) -> Mapping[str, Tensor]:
+        """See ``Recordable``; the logits are kept for ``take_scores``."""
+        loss, logits = outputs
+        self._waiting.append((logits.detach(), labels))
+        return {TOTAL: loss}
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of training images; their logits are kept for ``take_scores``."""
-        self._waiting.append((logits.detach(), labels))
-        return self.loss(logits, labels)
+        return self.note(labels, self.loss(logits, labels), logits)[TOTAL]
 
     def take_scores(self) -> Mapping[str, Tensor]:
         """See ``Scored``: how right each image's decision was, before its own step."""

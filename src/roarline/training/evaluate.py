@@ -6,6 +6,7 @@ Shapes: N images of a split, K classes.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -67,22 +68,43 @@ def evaluate(model: nn.Module, split: Split, loss: Loss | None = None, precision
             if labels.ndim == 2:
                 kept.append(logits)
             sizes.append(labels.shape[0])
-    if not bool(torch.stack(finite).all()):
+    return gathered(
+        torch.stack(finite), torch.stack(losses) if losses else None, sizes, torch.cat(correct), torch.cat(predicted),
+        torch.cat(kept) if kept else None,
+    )  # fmt: skip
+
+
+def gathered(
+    finite: Tensor, losses: Tensor | None, sizes: Sequence[int], correct_N: Tensor, predicted_N: Tensor,
+    logits_NK: Tensor | None,
+) -> Evaluation:  # fmt: skip
+    """What the batches of a split gave, as one.
+
+    Args:
+        finite: bool, any shape: True where logits are finite.
+        losses: Mean of each batch, or None.
+        sizes: Images of each batch.
+        correct_N, predicted_N, logits_NK: See ``Evaluation``, on any device.
+
+    Raises:
+        ModelError: Logits are NaN or infinite.
+    """
+    if not bool(finite.all()):
         raise ModelError(
             "the network gives NaN or infinite logits: its training diverged (lower optimizer.lr), or the weights that "
             "were loaded are broken"
         )
-    correct_N = torch.cat(correct).cpu().clone()
+    correct_N = correct_N.cpu().clone()
     mean_loss: float | None = None
-    if losses:
-        weighed = torch.stack(losses).double().cpu() * torch.tensor(sizes, dtype=torch.float64)
+    if losses is not None:
+        weighed = losses.double().cpu() * torch.tensor(sizes, dtype=torch.float64)
         mean_loss = float(weighed.sum() / sum(sizes))
     return Evaluation(
         loss=mean_loss,
         accuracy=float(correct_N.double().mean()),
         correct_N=correct_N,
-        predicted_N=torch.cat(predicted).cpu().clone(),
-        logits_NK=torch.cat(kept).cpu().clone() if kept else None,
+        predicted_N=predicted_N.cpu().clone(),
+        logits_NK=None if logits_NK is None else logits_NK.cpu().clone(),
     )
 
 

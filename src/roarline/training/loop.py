@@ -22,11 +22,12 @@ from roarline.training import processes
 from roarline.training.augmentation import augment, draw
 from roarline.training.batches import Pass, Reading, Split, batch_bounds, passes
 from roarline.training.checkpoint import Checkpoint
+from roarline.training.choice_of_steps import make_steps
 from roarline.training.early_stopping import Patience, better_by
 from roarline.training.meter import Meter
 from roarline.training.objectives import Batch, Companioned, Objective, OwnModes, Scored
 from roarline.training.schedules import learning_rate
-from roarline.training.steps import Steps, make_steps
+from roarline.training.steps import Steps
 
 Row = dict[str, float | None]
 """One row of a training curve: ``epoch`` (from 1), ``learning_rate`` (of its first step), ``train_<name>`` and
@@ -170,7 +171,7 @@ class _Run:
         take_scores = self.objective.take_scores if isinstance(self.objective, Scored) else dict
         batches = self._batches(epoch)
         own = ("process", processes.rank()) if processes.rank() else ()
-        with _own_draws(self.device, derive_seed(self.seed, "epoch", epoch, "model", *own)):
+        with own_draws(self.device, derive_seed(self.seed, "epoch", epoch, "model", *own)):
             ahead = self._ahead(meter)
             for place, batch in zip(ahead, batches(ahead), strict=True):
                 meter.add(place.step, place.stop - place.start, self.steps.make(batch, place, rates[place.step]))
@@ -283,7 +284,7 @@ class _Run:
 
 
 @contextmanager
-def _own_draws(device: torch.device, seed: int) -> Iterator[None]:
+def own_draws(device: torch.device, seed: int) -> Iterator[None]:
     """Dropout draws from torch's default generators: seed them inside, give them back as they were."""
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):

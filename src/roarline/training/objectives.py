@@ -5,7 +5,7 @@ Shapes: B images of a batch, C channels, H × W px, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -48,20 +48,16 @@ class Batch:
         return self._generator
 
 
-class Objective(Protocol):
-    """What is trained, what it minimises, and what counts as good.
+class Minimised(Protocol):
+    """What is trained, and what it minimises.
 
     Attributes:
         trained: All that is trained, parameters and buffers; its state dict is what the best epoch keeps. What is
             frozen (a classifier that is explained) stays outside, in eval mode.
-        goal: Which validated number tells the best epoch.
     """
 
     @property
     def trained(self) -> nn.Module: ...
-
-    @property
-    def goal(self) -> Goal: ...
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """The named terms of one batch, 0-dim, their weights applied; their sum is minimised.
@@ -72,8 +68,39 @@ class Objective(Protocol):
         """
         ...
 
+
+class Objective(Minimised, Protocol):
+    """What is trained, what it minimises, and what counts as good.
+
+    Attributes:
+        goal: Which validated number tells the best epoch.
+    """
+
+    @property
+    def goal(self) -> Goal: ...
+
     def validate(self, split: Split) -> Mapping[str, float]:
         """Terms and scores of the validation split after an epoch, in eval mode; ``goal`` names one of them."""
+        ...
+
+
+@runtime_checkable
+class Recordable(Minimised, Protocol):
+    """An objective whose step can be recorded once and replayed: a function of images and labels on the device.
+
+    Attributes:
+        recordable: False where it is not that under its settings.
+    """
+
+    @property
+    def recordable(self) -> bool: ...
+
+    def outputs(self, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """The loss that is minimised, 0-dim, and what ``note`` takes beside it; no other effect, no wait."""
+        ...
+
+    def note(self, labels: Tensor, *outputs: Tensor) -> Mapping[str, Tensor]:
+        """Take what ``outputs`` gave for a batch; returns the terms, as ``losses`` does."""
         ...
 
 
@@ -92,6 +119,15 @@ class OwnModes(Protocol):
 
     def to_training(self) -> None:
         """Put every module in the mode it trains in; called before each epoch, instead of ``trained.train()``."""
+        ...
+
+
+@runtime_checkable
+class OwnNorms(Protocol):
+    """An objective whose gradient is clipped otherwise than as one vector."""
+
+    def clip(self, parameters: Sequence[nn.Parameter], norm: float) -> None:
+        """Shorten gradients, in place, to a norm where they are longer."""
         ...
 
 

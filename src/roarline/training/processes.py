@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from roarline.training.objectives import Batch, Objective
+from roarline.training.objectives import Batch, Minimised
 
 T = TypeVar("T")
 Losses = Callable[[Batch], Mapping[str, Tensor]]
@@ -50,7 +50,7 @@ def summed(values: Mapping[str, float], device: torch.device) -> dict[str, float
 class _LossTerms(nn.Module):
     """An objective's losses as a forward pass, which is what DistributedDataParallel wraps."""
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Minimised) -> None:
         super().__init__()
         self.trained = objective.trained
         self._losses = objective.losses
@@ -66,7 +66,7 @@ class SharedLosses:
     itself, as is usual.
     """
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Minimised) -> None:
         self.losses: Losses = objective.losses
         self._parallel: DistributedDataParallel | None = None
         if count() > 1:

@@ -10,11 +10,9 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from roarline.config.training import Training
-from roarline.errors import UserInputError
-from roarline.training import processes
 from roarline.training.batches import Pass
 from roarline.training.evaluate import autocast
-from roarline.training.objectives import Batch, Objective, OwnSteps
+from roarline.training.objectives import Batch, Minimised, OwnNorms, OwnSteps
 from roarline.training.optimizers import make_optimizer
 from roarline.training.processes import SharedLosses
 
@@ -35,31 +33,12 @@ class Steps(Protocol):
     def restore(self, state: dict[str, Any]) -> None: ...
 
 
-def make_steps(objective: Objective, settings: Training, device: torch.device) -> Steps:
-    """The way of an objective's steps.
-
-    Raises:
-        UserInputError: An objective that makes its own steps is asked to accumulate gradients, or nothing is trained.
-    """
-    if not isinstance(objective, OwnSteps):
-        return OptimizerSteps(objective, settings, device)
-    if processes.count() > 1:
-        raise UserInputError(
-            f"{type(objective).__name__} makes its own steps, which several processes can't share; start one process"
-        )
-    if settings.gradient_accumulation > 1:  # gradient_clip_norm is the objective's to mind
-        raise UserInputError(
-            f"gradient_accumulation is {settings.gradient_accumulation}, but {type(objective).__name__} has several "
-            "optimisers and makes its own steps; leave it out"
-        )
-    return ObjectiveSteps(objective)
-
-
 class OptimizerSteps:
     """One optimiser over all trained parameters, mixed precision, gradients summed over the passes of a step."""
 
-    def __init__(self, objective: Objective, settings: Training, device: torch.device) -> None:
-        self.shared, self.device, self.precision = SharedLosses(objective), device, settings.precision
+    def __init__(self, objective: Minimised, settings: Training, device: torch.device) -> None:
+        self.objective, self.device, self.precision = objective, device, settings.precision
+        self.shared = SharedLosses(objective)
         self.losses = self.shared.losses
         self.parameters = [parameter for parameter in objective.trained.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(settings.optimizer, self.parameters)
@@ -83,10 +62,17 @@ class OptimizerSteps:
         if place.last:
             if self.clip_norm is not None:
                 self.scaler.unscale_(self.optimizer)
-                torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+                self.clip(self.clip_norm)
             self.scaler.step(self.optimizer)
             self.scaler.update()
         return terms
+
+    def clip(self, norm: float) -> None:
+        """Shorten the step's gradient to a norm, where it is longer."""
+        if isinstance(self.objective, OwnNorms):
+            self.objective.clip(self.parameters, norm)
+        else:
+            torch.nn.utils.clip_grad_norm_(self.parameters, norm)
 
     def state(self) -> dict[str, Any]:
         """See ``Steps``."""
