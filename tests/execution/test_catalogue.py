@@ -54,8 +54,12 @@ def test_every_metric_says_unit_range_direction_needs_source_and_cost(name):
     assert low is None or high is None or low < high
     assert component.unit in ("", "%", "px")
     better = {True: "higher is better", False: "lower is better", None: "no direction"}[component.higher_is_better]
-    for said in (better, f"cost: {component.passes}", "needs maps", f"from {'−∞' if low is None else f'{low:g}'} to "):
-        assert said in words
+    from_to = f"from {'−∞' if low is None else f'{low:g}'} to {'∞' if high is None else f'{high:g}'}"
+    needs = {"network": "network", "gradients": "gradients where", "ground_truth": "ground truth", "boxes": "boxes"}
+    said = (better, f"unit {component.unit or 'none'}", f"stage {component.stage}", from_to, "needs maps")
+    assert all(part in words for part in (*said, f"cost: {component.passes} a row"))
+    (line,) = (line for line in words.splitlines() if "needs maps" in line)
+    assert all((part in line) == (need in component.needs) for need, part in needs.items())
 
 
 class Inner(Params):

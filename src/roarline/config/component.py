@@ -112,8 +112,8 @@ class MetricComponent(Component):
         higher_is_better: None where methods are not ranked by it.
         stage: What computes it.
         range: Lowest and highest value, None where there is no bound.
-        needs: Beside the map: ``network``, ``gradients``, ``ground_truth`` (pixels of objects, from segmentation or
-            boxes), ``segmentation``, ``boxes``.
+        needs: Beside the map: ``network``, ``gradients`` (the method is called again, and takes its own),
+            ``ground_truth`` (pixels of objects, from segmentation or boxes), ``segmentation``, ``boxes``.
         passes: Cost in network passes for one row, in words.
     """
 

@@ -393,7 +393,7 @@ LOCALIZATION_METRICS: dict[str, MetricComponent] = {
         higher_is_better=True,
         stage=_STAGE,
         range=(-1, 1),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's, and 9 forward, for each class",
     ),
     "own_class_probability": MetricComponent(
@@ -404,7 +404,7 @@ LOCALIZATION_METRICS: dict[str, MetricComponent] = {
         higher_is_better=True,
         stage=_STAGE,
         range=(0, 1),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's, and 9 forward, for each class",
     ),
     "other_class_probability": MetricComponent(
@@ -415,7 +415,7 @@ LOCALIZATION_METRICS: dict[str, MetricComponent] = {
         higher_is_better=False,
         stage=_STAGE,
         range=(0, 1),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's, and 9 forward, for each class",
     ),
     "grid_pointing_game": MetricComponent(
@@ -426,7 +426,7 @@ LOCALIZATION_METRICS: dict[str, MetricComponent] = {
         higher_is_better=True,
         stage=_STAGE,
         range=(0, 1),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's, on a grid",
     ),
     "difull": MetricComponent(
@@ -437,7 +437,7 @@ LOCALIZATION_METRICS: dict[str, MetricComponent] = {
         higher_is_better=True,
         stage=_STAGE,
         range=(0, 1),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's, on a grid",
     ),
     "entropy_complexity": MetricComponent(

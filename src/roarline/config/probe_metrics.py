@@ -51,7 +51,7 @@ PROBE_METRICS: dict[str, MetricComponent] = {
         higher_is_better=False,
         stage=_STAGE,
         range=(0, None),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's own a noisy copy, shared by both sensitivities",
     ),
     "avg_sensitivity": MetricComponent(
@@ -62,7 +62,7 @@ PROBE_METRICS: dict[str, MetricComponent] = {
         higher_is_better=False,
         stage=_STAGE,
         range=(0, None),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's own a noisy copy, shared by both sensitivities",
     ),
     "aic": MetricComponent(

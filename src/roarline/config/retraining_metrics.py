@@ -55,6 +55,7 @@ RETRAINING_METRICS: dict[str, MetricComponent] = {
         higher_is_better=False,
         stage=_ROAR,
         range=(0, 1),
+        needs=("gradients",),
         passes="a training and maps of every image a cell",
     ),
     "recursive_roar_leakage": MetricComponent(
@@ -64,6 +65,7 @@ RETRAINING_METRICS: dict[str, MetricComponent] = {
         "Rong et al. 2022, arXiv 2202.00449",
         stage=_ROAR,
         range=(0, 1),
+        needs=("gradients",),
         passes="a training a cell",
     ),
     "roar_relative_area": MetricComponent(
@@ -84,6 +86,7 @@ RETRAINING_METRICS: dict[str, MetricComponent] = {
         higher_is_better=True,
         stage=_ROAR,
         range=(None, None),
+        needs=("gradients",),
         passes="none beyond the cells",
     ),
     "ffid_plus": MetricComponent(
@@ -116,7 +119,7 @@ RETRAINING_METRICS: dict[str, MetricComponent] = {
         higher_is_better=True,
         stage="evaluate-idsds",
         range=(-1, 1),
-        needs=("network",),
-        passes="a forward pass a patch; one fine-tuning for all methods",
+        needs=("network", "gradients"),
+        passes="the method's on a fine-tuned network, and a forward pass a patch; one fine-tuning for all methods",
     ),
 }

@@ -18,7 +18,7 @@ SANITY_METRICS: dict[str, MetricComponent] = {
         higher_is_better=False,
         stage=_STAGE,
         range=(-1, 1),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's passes a layer, shared by the metrics of a stage of randomisation",
     ),
     "independent_randomisation": MetricComponent(
@@ -29,7 +29,7 @@ SANITY_METRICS: dict[str, MetricComponent] = {
         higher_is_better=False,
         stage=_STAGE,
         range=(-1, 1),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's passes a layer, shared by the metrics of a stage of randomisation",
     ),
     "smooth_randomisation": MetricComponent(
@@ -40,7 +40,7 @@ SANITY_METRICS: dict[str, MetricComponent] = {
         higher_is_better=False,
         stage=_STAGE,
         range=(-1, 1),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's passes a layer and noisy copy",
     ),
     "efficient_randomisation": MetricComponent(
@@ -51,7 +51,7 @@ SANITY_METRICS: dict[str, MetricComponent] = {
         higher_is_better=True,
         stage=_STAGE,
         range=(-1, None),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's passes twice, shared with cascading_randomisation",
     ),
     "random_logit": MetricComponent(
@@ -62,7 +62,7 @@ SANITY_METRICS: dict[str, MetricComponent] = {
         higher_is_better=False,
         stage=_STAGE,
         range=(-1, 1),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's passes twice",
     ),
     "data_randomisation": MetricComponent(
@@ -73,7 +73,7 @@ SANITY_METRICS: dict[str, MetricComponent] = {
         higher_is_better=False,
         stage=_STAGE,
         range=(-1, 1),
-        needs=("network",),
+        needs=("network", "gradients"),
         passes="the method's passes once, and a training for all methods together",
     ),
 }

@@ -30,6 +30,7 @@ _ALSO = {
     "datasets": "also: any callable by its dotted path that returns a roarline.data.raw.RawDataset",
     "models": "also: torchvision:NAME, timm:NAME, or any callable by its dotted path that returns an nn.Module",
 }
+_NEEDS = {"ground_truth": "ground truth", "gradients": "gradients where the method takes them (it is called again)"}
 
 
 def show(kind: str) -> None:
@@ -63,13 +64,14 @@ def describe(name: str, component: Component) -> str:
         lines.append(f"    draws {drawn}; trained by train-explainer")
     if isinstance(component, MetricComponent):
         better = {True: "higher is better", False: "lower is better", None: "no direction"}[component.higher_is_better]
-        lines.append(f"    {better}{f', in {component.unit}' if component.unit else ''}; stage {component.stage}")
+        lines.append(f"    {better}; unit {component.unit or 'none'}; stage {component.stage}")
         low, high = (
             ("−∞" if component.range[0] is None else f"{component.range[0]:g}"),
             ("∞" if component.range[1] is None else f"{component.range[1]:g}"),
         )
         why = f" ({UNBOUNDED[name]})" if name in UNBOUNDED else ""
-        lines.append(f"    from {low} to {high}{why}; needs {', '.join(('maps', *component.needs))}")
+        needs = ", ".join(_NEEDS.get(need, need) for need in ("maps", *component.needs))
+        lines.append(f"    from {low} to {high}{why}; needs {needs}")
         lines.append(f"    cost: {component.passes} a row")
     if isinstance(component, DatasetComponent) and component.ground_truth:
         lines.append(f"    ground truth: {', '.join(component.ground_truth)}")
