@@ -132,6 +132,25 @@ def irof_curve(net: nn.Module, image: Tensor, label: Tensor, ranks: RegionRanks,
     return torch.tensor(fractions, dtype=torch.float64), scores
 
 
+class Brightness(nn.Module):
+    """Logits: the mean of all pixels, and 0."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean = images.mean(dim=(1, 2, 3))
+        return torch.stack([mean, torch.zeros_like(mean)], dim=1)
+
+
+def test_quantus_bug_irof_keeps_what_it_removed() -> None:
+    """peers.md: segments once did not accumulate. A white image of four quarters loses one more at each step."""
+    y, x = torch.meshgrid(torch.arange(8) // 4, torch.arange(8) // 4, indexing="ij")
+    segments = (2 * y + x)[None]
+    ranks = rank_regions(segments.float(), segments, 4, None, "index")
+    white, label = torch.ones(1, 3, 8, 8), torch.tensor([0])
+    _, found = irof_curve(Brightness(), white, label, ranks, torch.zeros(1, 1, 1, 1))
+    expected = torch.tensor([1, 0.75, 0.5, 0.25, 0]).sigmoid()
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=1e-6)
+
+
 def test_parity_with_quantus_irof() -> None:
     """Its number is L - ∫ of the relative scores after 1 … L superpixels, steps of 1; ours is the same area over
     0 … L, divided by L. On black: its mean is that of the whole batch, some of it removed already, which no other
