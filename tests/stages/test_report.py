@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import base64
+import re
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from roarline.artifacts.files import read_json
 from roarline.artifacts.store import Artifact, Store
 from roarline.errors import ArtifactError
+from roarline.report.inline_svg import InlineFigures
+from roarline.stages.evaluate_class_masks import write as write_matrix
 from tests.report.make_experiment import Recipe, conflict, make, run_report, summary_columns
 from tests.report.read_page import Page, read_page, words
+from tests.stages.toy_classifier import make_artifact
 
 _SMALL = Recipe(modes=("roar",), metrics=("morf",), fractions=(0.5,), repeats=1, gallery_images=1)
 
@@ -55,11 +60,39 @@ def test_every_figure_of_the_page_is_a_file_too(report: Artifact):
     files = [name for name in report.manifest.files if name.endswith(".svg")]
     assert "roar-accuracy.svg" in files
     page = report.file("index.html").read_text(encoding="utf-8")
+    files_by_name = {name: report.file(name).read_bytes() for name in report.manifest.files if name in files}
+    figures = InlineFigures(files_by_name)
     for name in files:
-        svg = report.file(name).read_bytes()
-        assert svg.lstrip().startswith(b"<?xml")
-        assert base64.b64encode(svg).decode() in page
+        assert files_by_name[name].lstrip().startswith(b"<?xml")
+        inside = figures.figure(name, "").partition(">")[2]
+        assert re.sub(r"plot-s?\d+", "", inside) in re.sub(r"plot-s?\d+", "", page)  # the page numbers in its order
         assert report.manifest.files[name].content is None  # another matplotlib may draw other bytes
+
+
+def test_class_matrices_are_pictures_of_the_page_and_files(tmp_path):
+    """What evaluate-localization wrote for one method; the other has none."""
+    store = Store(tmp_path)
+    job = make(store, _SMALL)
+    masked = np.array([[[0.9, 0.1], [0.3, 0.4]], [[0.7, 0.3], [0.5, 0.8]]])  # [image][class][mask]
+    has = np.array([[True, True], [True, False]])
+
+    def write(folder: Path) -> None:
+        write_matrix(
+            folder, ["a", "b"], [0, 1], ["cat", "dog"], has, masked, np.full((2, 2), 0.6), ["class_specificity"]
+        )
+
+    method = next(iter(_SMALL.methods))
+    classes = make_artifact(store, "evaluate-localization", {"classes": 2}, write)
+    role = {f"classes:{method}": (classes.manifest.stage, classes.manifest.key)}
+    report = run_report(store, replace(job, inputs={**job.inputs, **role}))
+    (matrix,) = read_json(report.file("report.json"))["class_matrices"]
+    assert (matrix["method"], matrix["classes"], matrix["images"]) == (method, ["cat", "dog"], [2, 1])
+    np.testing.assert_allclose(matrix["masked"], [[0.8, 0.2], [0.3, 0.4]])
+    assert matrix["whole"] == [0.6, 0.6]
+    assert report.file(f"{matrix['name']}.svg").read_bytes().startswith(b"<?xml")
+    page = report.file("index.html").read_text(encoding="utf-8")
+    assert f'aria-label="{method}: probability of cat, dog under the mask of each of them"' in page
+    assert "One class's mask" in page.replace("&#39;", "'")
 
 
 def test_the_json_holds_what_the_page_shows(report: Artifact, recipe: Recipe):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from roarline.report.class_matrix import ClassMatrix
 from roarline.report.comparisons import Comparisons
 from roarline.report.gallery import Item
 from roarline.report.leaderboard import Leaderboard
@@ -64,6 +65,7 @@ class Content:
         leaderboard: What was measured with the classifier; ``localization``: against ground truth, and of maps alone.
         retraining: Mode (``roar``, ``kar``, ``recursive_roar``) to its panels: accuracy, leakage; ``f_fidelity``: two.
         comparisons: How far the ranking can be trusted; ``words``: what its pictures' words mean.
+        class_matrices: What the classifier says of a class where only one class's mask is left, a method each.
         removed_fraction: Share of pixels removed in the gallery's masked images.
     """
 
@@ -88,6 +90,7 @@ class Content:
     comparisons: Comparisons = field(default_factory=Comparisons)
     words: tuple[tuple[str, str], ...] = ()
     sanity: Sanity = field(default_factory=Sanity)
+    class_matrices: tuple[ClassMatrix, ...] = ()
 
     @property
     def panels(self) -> tuple[Panel, ...]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from roarline.report import formatting
 from roarline.report.content import Content
+from roarline.report.inline_svg import InlineFigures
 from roarline.report.palette import css_gradient, diverging_colour
-from roarline.report.pictures import data_uri, thumbnail_uri
+from roarline.report.pictures import thumbnail_uri
 from roarline.report.provenance import Provenance
 from roarline.report.sanity import SIMILARITIES
 
@@ -52,13 +53,14 @@ def render(content: Content, provenance: Provenance, figures: Mapping[str, bytes
         "difference_text": formatting.difference_text,
         "gradient": css_gradient,
         "diverging": diverging_colour,
+        "shades": shades,
         "plain": formatting.plain,
         "sanity_measure": SIMILARITIES.__getitem__,
     }
     return environment.get_template("page.html.j2").render(
         content=content,
         provenance=provenance,
-        figures={name: data_uri(svg, "image/svg+xml") for name, svg in figures.items()},
+        figures=InlineFigures(figures),
         references=references(content),
     )
 
@@ -73,6 +75,12 @@ def rich(text: str) -> Markup:
 def breakable(name: str) -> Markup:
     """Escape a name and let it break after underscores and dots."""
     return Markup(re.sub(r"([_.])", r"\1<wbr>", str(escape(name))))
+
+
+def shades(tau: Sequence[Sequence[float | None]]) -> list[tuple[int, str, str]]:
+    """Of the values of a heat map, each once: (value + 1) in hundredths, its colour, and that of words upon it."""
+    steps = sorted({round(100 * (value + 1)) for row in tau for value in row if value is not None})
+    return [(step, *diverging_colour(step / 100 - 1)) for step in steps]
 
 
 def references(content: Content) -> list[str]:

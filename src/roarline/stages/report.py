@@ -28,6 +28,7 @@ from roarline.data.loading import ImageReader, normalise
 from roarline.imaging.fills import Fill, fill_image
 from roarline.report import gallery, page, plots, text
 from roarline.report.bands import mean_line
+from roarline.report.class_matrix import draw_class_matrices
 from roarline.report.comparison_plots import draw_comparisons
 from roarline.report.comparison_text import words
 from roarline.report.comparisons import comparisons_from_tables
@@ -54,6 +55,7 @@ from roarline.report.scores import OK, Method, Scores, methods_from_parameters, 
 from roarline.seeds import derive_seed
 from roarline.stages import STAGES
 from roarline.stages.aggregate_scores import FAMILIES
+from roarline.stages.class_matrix_section import class_matrix_section
 from roarline.stages.job import Context, Job
 from roarline.stages.sanity_section import sanity_section
 
@@ -79,6 +81,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
     random_first = sorted(methods, key=lambda method: method.component != RANDOM_COMPONENT)
     styles = line_styles([(method.name, method.baseline) for method in random_first]) | line_styles(_TRAINING_LINES)
     figures = plots.draw(content.panels, styles) | draw_comparisons(content.comparisons)
+    figures |= draw_class_matrices(content.class_matrices)
     provenance = collect(
         _manifests(inputs.values()),
         {name: (inputs[f"maps:{name}"].manifest, count) for name, count in counts.items()},
@@ -154,6 +157,7 @@ def _content(
         comparisons=comparisons,
         words=tuple(words(comparisons)),
         sanity=sanity_section(parameters.get("evaluate_sanity"), inputs, methods, scores),
+        class_matrices=class_matrix_section(inputs, methods),
     )
 
 
