@@ -12,7 +12,8 @@ from PIL import Image
 from roarline.artifacts.files import read_json
 from roarline.artifacts.store import Artifact
 from roarline.report.formatting import difference_text, interval_text, score_text
-from roarline.report.page import breakable, rich
+from roarline.report.page import breakable, rich, shades
+from roarline.report.palette import diverging_colour
 from tests.report.make_experiment import Recipe, summary_columns
 from tests.report.read_page import read_page, words
 
@@ -117,3 +118,7 @@ def test_sentences_are_escaped_before_they_are_marked_up():
         '<code>&lt;b&gt;</code> &amp; <a href="https://arxiv.org/abs/1806.10758">arXiv&nbsp;1806.10758</a>'
     )
     assert breakable("a_<b>") == "a_<wbr>&lt;b&gt;"
+
+
+def test_a_heat_map_has_a_rule_for_each_shade_of_hundredths():
+    assert shades([[1.0, -0.25], [None, 0.999]]) == [(75, *diverging_colour(-0.25)), (200, *diverging_colour(1.0))]
