@@ -19,7 +19,7 @@ from benchmarks.peers.__main__ import Line, main, save, table
 from benchmarks.peers.comparisons import comparisons, opened
 from benchmarks.peers.environment import Peer, peers_python
 from benchmarks.peers.plain_roar import FILES, LOADER, NOTHING, SORTING, PlainCell, Removed, ResidentBatches
-from benchmarks.peers.retraining import Retraining
+from benchmarks.peers.retraining import Retraining, _plan
 from benchmarks.peers.worker import CASES
 
 SIDE = 6
@@ -106,19 +106,27 @@ def test_each_comparison_is_the_same_work_on_both_sides() -> None:
                 ours()
 
 
-def test_the_ratio_is_the_median_of_turns_and_of_a_whole_grid(tmp_path: Path) -> None:
+def test_ratios_are_medians_of_turns(tmp_path: Path) -> None:
     line = Line("gradient", "captum 1", 4, 8, ours_s=[1.0, 1.0, 2.0], peer_s=[3.0, 9.0, 2.0])
     assert line.ratio == 3
-    found = Retraining(
-        24, start_s=[50.0], ours_s=[1.0], plain_s={way: [4.0] for way in (FILES, SORTING, LOADER, NOTHING)}
-    )
-    assert found.ratio == 150 * 4 / (50 + 150)
+    plain = {way: [4.0, 5.0, 4.0] for way in (FILES, SORTING, LOADER, NOTHING)}
+    found = Retraining(150, grid_s=[200.0, 50.0, 300.0], plain_s=plain)
+    assert found.ratio == 150 * 4 / 200
     assert "3.0 times faster" in "\n".join(found.lines())
     path = save([line], found, Options(), tmp_path)
     save([Line("other", "captum 1", 4, problem="fails")], None, Options(), tmp_path)
     saved = json.loads(path.read_text())
     assert [(one["what"], one["ratio"]) for one in saved["lines"]] == [("gradient", 3), ("other", None)]
     assert saved["retraining"]["ratio"] == 3
+
+
+@pytest.mark.parametrize(("quick", "cells"), [(False, 5 * 5 * 2 * 3), (True, 2)])
+def test_the_grid_is_that_of_the_demo(tmp_path: Path, quick: bool, cells: int) -> None:
+    jobs = _plan(tmp_path, Options(quick=quick)).of("evaluate-roar")
+    modes = [job.parameters["mode"] for job in jobs]
+    assert len([mode for mode in modes if mode in ("roar", "kar")]) == cells
+    assert not any(job.parameters["probe"] for job in jobs)
+    assert len(jobs) <= cells + 6  # nothing and everything removed, once a repeat
 
 
 def test_an_unknown_peer_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,6 +142,11 @@ def test_what_can_not_change_a_result_is_in_no_key(tmp_path: Path, override: str
     assert keys(plan(tmp_path, named, override)) == keys(plan(tmp_path, named))
 
 
+def test_the_compression_of_maps_reaches_the_jobs_that_write_them(tmp_path: Path) -> None:
+    jobs = plan(tmp_path, "runtime.map_compression=lz4").of("extract-attribution-maps")
+    assert {job.local["map_compression"] for job in jobs} == {"lz4"}
+
+
 def test_changed_fractions_change_only_what_depends_on_them(tmp_path: Path) -> None:
     before, after = plan(tmp_path), plan(tmp_path, "evaluate-roar.fractions=[0.1, 0.9]")
     upstream = ("prepare-data", "train-cls", "extract-attribution-maps", "evaluate-perturbation")
