@@ -131,11 +131,18 @@ def test_weights_to_start_from_are_in_the_key_by_content(tmp_path: Path) -> None
         ("train-explainer.0.params.losses={entropie: 1}", "unknown key; did you mean 'entropy'"),
         ("train-explainer.0.params.losses={smallest_area: 0.5}", "smallest_area is 0.5, more than largest_area 0.3"),
         ("train-explainer.0.params.network.weights=IMAGENET1K_V1", "backbone light starts at random"),
-        ("attribution.methods.learned.explainer=maks", "'learned' names explainer 'maks'"),
+        (
+            "attribution.methods.learned.explainer=maks",
+            ":15: attribution.methods.1.explainer: 'learned' names explainer ",
+        ),
+        ("attribution.methods.learned={name: nn_explainer}", "it is an explainer: train it in train-explainer"),
         ("attribution.methods.learned.params={steps: 3}", "explainer stands alone"),
         ("attribution.methods.learned.explainer=null", "no method is named 'learned'"),
         ("attribution.methods.learned={name: explainer}", "give explainer: the name of an entry of train-explainer"),
-        ("evaluate-roar={modes: [recursive_roar]}", "explainers are trained on images without gaps"),
+        (
+            "evaluate-roar={modes: [recursive_roar]}",
+            "evaluate-roar.modes: recursive_roar asks each retrained network",
+        ),
     ],
 )
 def test_refuses(tmp_path: Path, override: str, said: str) -> None:
@@ -164,7 +171,7 @@ def test_what_own_steps_cannot_do_is_refused(tmp_path: Path, training: str, said
 
 
 def test_a_masker_is_refused_where_images_may_have_several_labels(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="ca_masker draws one mask for an image's one label, and images of shapes"):
+    with pytest.raises(ConfigError, match="ca_masker draws one mask for an image's one label, and images of this"):
         plan(tmp_path, MASKER % "")
     plan(tmp_path, MASKER % "", "data.params.max_shapes=1")
 
@@ -179,5 +186,5 @@ def test_two_of_one_name_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "learned.yaml"
     entry = TEXT[TEXT.index("  - name: masks") : TEXT.index("attribution:")]
     path.write_text(TEXT.replace(entry, entry + entry))
-    with pytest.raises(ConfigError, match="two entries share the name 'masks'"):
+    with pytest.raises(ConfigError, match=r"train-explainer\.1\.name: two entries share the name 'masks'"):
         load_experiment(path, [])

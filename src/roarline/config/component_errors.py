@@ -63,6 +63,8 @@ def component_errors(data: dict[str, Any]) -> list[tuple[Path_, str]]:
             locate(name, f"roarline.{kind}s")
         except UserInputError as error:
             hint = "" if "." in name else suggest(name, list(table))
+            if kind == "method" and name in EXPLAINERS:
+                hint = "; it is an explainer: train it in train-explainer, and name its entry there as `explainer`"
             found.append(
                 (
                     (*where, named_by),

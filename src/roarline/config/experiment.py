@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from roarline.config.component import Channels, MapFilter, Sign, Smooth
 from roarline.config.datasets import DATASETS
-from roarline.config.explainers import Explainer, explainer_problems
+from roarline.config.explainers import Explainer
 from roarline.config.localization import EvaluateLocalization
 from roarline.config.methods import METHODS
 from roarline.config.perturbation import EvaluatePerturbation
@@ -280,15 +280,6 @@ class Experiment(BaseModel):
         found = section_errors(self.model_dump(mode="json", by_alias=True))
         if found:
             raise ValueError("; ".join(f"{'.'.join(map(str, where))}: {what}" for where, what in found))
-        return self
-
-    @model_validator(mode="after")
-    def _explainers_fit(self) -> Experiment:
-        used = {method.name: method.explainer for method in self.attribution.methods if method.explainer is not None}
-        modes = self.evaluate_roar.modes if self.evaluate_roar else []
-        problems = explainer_problems(self.train_explainer, used, recursive="recursive_roar" in modes)
-        if problems:
-            raise ValueError("; ".join(problems))
         return self
 
     @model_validator(mode="after")

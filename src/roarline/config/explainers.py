@@ -7,7 +7,6 @@ the two is called with and gives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,6 @@ from roarline.config.explainer_params import NnExplainerParams, RealTimeSaliency
 from roarline.config.masker_params import CaMaskerParams, FixMaskerParams
 from roarline.config.section import Section, Threads
 from roarline.config.training import Training
-from roarline.config.wording import suggest
 
 
 @dataclass(frozen=True)
@@ -121,28 +119,3 @@ class Explainer(Section):
                 "bfloat16"
             )
         return self
-
-
-def explainer_problems(entries: Sequence[Explainer], used: Mapping[str, str], *, recursive: bool) -> list[str]:
-    """What doesn't fit between the entries of train-explainer and the methods that use them.
-
-    Args:
-        entries: Of train-explainer.
-        used: Name of a method to the explainer that it names.
-        recursive: True where evaluate-roar has the mode recursive_roar.
-    """
-    names = [entry.name for entry in entries]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    problems = [f"train-explainer: two entries share the name {name!r}" for name in twice]
-    for method, name in used.items():
-        if name not in names:
-            known = suggest(name, names) if names else "; there is no train-explainer section"
-            problems.append(
-                f"attribution.methods: {method!r} names explainer {name!r}, which is not trained here{known}"
-            )
-    if recursive and used:
-        problems.append(
-            "evaluate-roar.modes: recursive_roar asks each retrained network for maps, and explainers are trained on "
-            f"images without gaps; leave out the mode, or the methods {', '.join(used)}"
-        )
-    return problems

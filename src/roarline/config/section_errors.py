@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from roarline.config.component_errors import Path_
 from roarline.config.datasets import DATASETS
-from roarline.config.explainers import EXPLAINERS
+from roarline.config.explainer_errors import explainer_errors
 
 _TRAINS = ("evaluate-roar", "evaluate-f-fidelity", "evaluate-idsds")
 
@@ -42,20 +42,12 @@ def section_errors(data: Mapping[str, Any]) -> list[tuple[Path_, str]]:
             (("attribution", "limit"), "evaluate-roar needs maps of all images: leave it out, or use data.limit")
         )
     images = section("data") or {}
-    if not _several_labels(images):
-        return found
-    named = images["dataset"]
-    if attribution.get("target") == "label":
-        either = ", or max_shapes: 1" if named == "shapes" else ""
-        said = f"is label, and images of {named} may have several: use predicted or every-label{either}"
+    several = _several_labels(images)
+    if several and attribution.get("target") == "label":
+        either = ", or max_shapes: 1" if images["dataset"] == "shapes" else ""
+        said = f"is label, and images of {images['dataset']} may have several: use predicted or every-label{either}"
         found.append((("attribution", "target"), said))
-    explainers = data.get("train-explainer")
-    for index, entry in enumerate(explainers if isinstance(explainers, list) else []):
-        component = (entry.get("explainer") or entry.get("name")) if isinstance(entry, Mapping) else None
-        if isinstance(component, str) and component in EXPLAINERS and EXPLAINERS[component].one_mask:
-            said = f"{component} draws one mask for an image's one label, and images of {named} may have several"
-            found.append((("train-explainer", index), f"{said}: use nn_explainer, or data with one label an image"))
-    return found
+    return found + explainer_errors(data, several_labels=several)
 
 
 def _several_labels(images: Mapping[str, Any]) -> bool:
