@@ -59,7 +59,7 @@ def reflected_total_variation(masks_BHW: Tensor, exponent: float = 1.0) -> Tenso
         exponent: 1 or more.
 
     Returns:
-        0-dim.
+        0-dim: a mask's unit a pixel, to the exponent.
 
     Source: NN-Explainer ``TotalVariationConv`` (exponent 1) and ``RTSalTotalVariationConv`` (exponent 2).
     """

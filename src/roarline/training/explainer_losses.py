@@ -39,9 +39,9 @@ def classification_loss(logits_BK: Tensor, labels: Tensor) -> Tensor:
         labels: int64 [B]: cross-entropy; multi-hot [B, K]: binary cross-entropy, the mean over images and classes.
 
     Returns:
-        0-dim, at least 0.
+        0-dim, in nats, at least 0.
 
-    Source: Stalder et al. 2022, arXiv 2205.11266, equation of L_c.
+    Source: Stalder et al. 2022, arXiv 2205.11266, equation of L_c; spec S0.5.
     """
     if labels.ndim == 1:
         return F.cross_entropy(logits_BK, labels)
@@ -58,7 +58,7 @@ def negative_entropy(logits_BK: Tensor) -> Tensor:
         logits_BK: Of the frozen classifier on the complement of the target mask.
 
     Returns:
-        0-dim: mean over images and classes of p · log p, in [-log(K) / K, 0].
+        0-dim, in nats: mean over images and classes of p · log p, in [-log(K) / K, 0].
 
     Source: Stalder et al. 2022, arXiv 2205.11266, equation of L_e; NN-Explainer ``entropy_loss``.
     Differs: p is not clamped at 1e-16, since log_softmax is finite; the difference is below 4e-15.
@@ -79,7 +79,7 @@ def area_bound(masks_NHW: Tensor, smallest: float, largest: float) -> Tensor:
         largest: Largest share, in [smallest, 1]; 1: no upper bound.
 
     Returns:
-        [N], in [0, 1].
+        [N], in [0, 1]: shares of the image.
 
     Source: NN-Explainer ``MaskAreaLoss``; the idea is that of Fong et al. 2019, arXiv 1910.08485.
     """
@@ -109,7 +109,7 @@ def class_area_bound(
         most_labels: No image has more labels than this: so many masks an image are sorted; None: all K.
 
     Returns:
-        0-dim.
+        0-dim, a share of the image; above 1 only where an image's classes are summed.
 
     Source: NN-Explainer ``ClassMaskAreaLoss``.
     Differs: the original sums over an image's classes, since the mean that it takes is that of a single number; so an
@@ -134,7 +134,7 @@ def preservation_loss(logits_BK: Tensor, labels: Tensor) -> Tensor:
         labels: int64 [B]: probabilities are softmaxes; multi-hot [B, K]: sigmoids.
 
     Returns:
-        0-dim, at least 0; 0 where no image has a label.
+        0-dim, in nats, at least 0; 0 where no image has a label.
 
     Source: NN-Explainer ``explainer_classifier_rtsal``; Dabkowski and Gal 2017, arXiv 1705.07857, equation 3.
     Differs: the logarithm of the sigmoid is taken at once, so that it never becomes infinite.
@@ -152,7 +152,7 @@ def destruction_loss(logits_BK: Tensor, labels: Tensor, exponent: float = 0.3) -
         exponent: In (0, 1].
 
     Returns:
-        0-dim, in [0, 1].
+        0-dim, in [0, 1]: a probability to a power.
 
     Source: NN-Explainer ``explainer_classifier_rtsal``; Dabkowski and Gal 2017, arXiv 1705.07857, equation 3.
     Differs: the mean is kept above the smallest normal number, where the power's slope is still finite.
@@ -169,9 +169,9 @@ def disagreement(first: Tensor, second: Tensor) -> Tensor:
         first, second: Of one shape.
 
     Returns:
-        0-dim, at least 0.
+        0-dim, at least 0, in the unit of what is compared.
 
-    Source: NN-Explainer ``interpretable_fcnn``.
+    Source: NN-Explainer ``interpretable_fcnn``; spec S0.7.
     """
     return (first - second).abs().mean()
 

@@ -25,7 +25,7 @@ def make_loss(
     multi_label: bool = False,
     class_reduction: Literal["mean", "sum"] = "mean",
 ) -> Loss:
-    """The mean loss of a batch, as a function of (logits [B, K], labels).
+    """The mean loss of a batch, 0-dim, in nats, as a function of (logits [B, K], labels).
 
     Args:
         name: ``cross_entropy``: softmax, for one class each; ``binary_cross_entropy``: a sigmoid for each class, the
