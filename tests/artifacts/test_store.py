@@ -41,6 +41,25 @@ def test_published_artifact_has_a_manifest_that_verifies(store: Store) -> None:
     assert not store.work("stage", KEY).exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to tell which file was flushed")
+def test_everything_is_flushed_once_before_it_is_published(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    real = os.fsync
+
+    def watched(handle: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{handle}").readlink())
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    artifact = publish(store)
+    out = store.work("stage", KEY) / "out"
+    assert sorted(path.name for path in flushed if path.parent == out) == [MANIFEST, "page.html", "value.json"]
+    assert flushed[-2:] == [out, artifact.path.parent]  # its folder last, then the rename
+    flushed.clear()
+    write_json(store.work("stage", KEY) / "parts" / "0.json", 1)  # what a later run resumes from can't wait
+    assert len(flushed) == 2
+
+
 def test_digest_covers_content_not_times_nor_rendered_files(store: Store, tmp_path: Path) -> None:
     first, second = publish(store), publish(Store(tmp_path / "other"))
     assert first.path.joinpath("page.html").read_text() != second.path.joinpath("page.html").read_text()

@@ -16,12 +16,15 @@ from typing import Any
 from roarline.errors import ArtifactError, RoarlineError, UserInputError
 
 PARTIAL_SUFFIX = ".partial"
+WORK, OUT = ".work", "out"
 _FULL_BELOW_BYTES = 2**20
 
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Give a path beside ``target`` to write to; on success flush it and rename it to ``target``.
+
+    A file of an artifact in the making is flushed when that is published, and not before.
 
     Raises:
         ArtifactError: The disk is full or the folder can't be written.
@@ -34,12 +37,19 @@ def atomic_path(target: Path) -> Iterator[Path]:
         try:
             yield partial
             partial.chmod(0o666 & ~_umask())
-            flush(partial)
+            if not in_the_making(target):
+                flush(partial)
             partial.replace(target)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        flush(target.parent)
+        if not in_the_making(target):
+            flush(target.parent)
+
+
+def in_the_making(path: Path) -> bool:
+    """True for what lies in the output folder of an artifact that isn't published."""
+    return path.parent.name == OUT and WORK in path.parts
 
 
 @contextlib.contextmanager

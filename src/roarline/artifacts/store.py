@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from roarline.artifacts.digest import combined_digest, content_digest
-from roarline.artifacts.files import file_sha256, flush, read_json, write_json, writing_to
+from roarline.artifacts.files import OUT, WORK, file_sha256, flush, read_json, write_json, writing_to
 from roarline.artifacts.keys import artifact_key, short
 from roarline.artifacts.manifest import (
     MANIFEST,
@@ -194,7 +194,7 @@ class Store:
 
     def work(self, stage: str, key: str) -> Path:
         """Where an artifact is being made."""
-        return self.root / ".work" / stage / short(key)
+        return self.root / WORK / stage / short(key)
 
     def is_running(self, stage: str, key: str) -> bool:
         """True where some process holds the right to make this artifact."""
@@ -251,10 +251,10 @@ class Store:
                 yield None
                 return
             with writing_to(work):
-                shutil.rmtree(work / "out", ignore_errors=True)
-                (work / "out").mkdir(parents=True)
+                shutil.rmtree(work / OUT, ignore_errors=True)
+                (work / OUT).mkdir(parents=True)
                 (work / "parts").mkdir(exist_ok=True)
-            writer = Writer(work / "out", work / "parts")
+            writer = Writer(work / OUT, work / "parts")
             with writing_to(work):
                 yield writer
             with writing_to(final):
@@ -290,6 +290,7 @@ class Store:
             provenance=writer.provenance,
         )
         manifest.write(writer.out)
+        flush(writer.out / MANIFEST)
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():  # a folder without a manifest: somebody deleted part of an artifact by hand
             shutil.rmtree(final)
