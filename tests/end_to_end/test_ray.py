@@ -120,8 +120,8 @@ def test_a_node_with_another_working_folder_is_refused(nodes: Cluster, tmp_path:
     code = (
         "import sys; from dataclasses import replace; from pathlib import Path\n"
         "from roarline.artifacts.shared_storage import marked\n"
-        "from roarline.execution import ray_executor as r\n"
-        "with r._connected(sys.argv[1]) as ray, marked(Path(sys.argv[2])) as marker:\n"
+        "from roarline.execution import ray_cluster as r\n"
+        "with r.connected(sys.argv[1]) as ray, marked(Path(sys.argv[2])) as marker:\n"
         "    r.check_nodes(ray, replace(r.Surroundings.here(marker), folder='/no/such'))\n"
     )
     done = subprocess.run(

@@ -6,7 +6,7 @@ import builtins
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +15,11 @@ import pytest
 
 from roarline.artifacts.shared_storage import marked
 from roarline.errors import JobError, UserInputError
-from roarline.execution import ray_executor
-from roarline.execution.ray_executor import RayExecutor, _Run, check_nodes, import_ray
+from roarline.execution import ray_cluster, ray_executor
+from roarline.execution.ray_cluster import check_nodes, import_ray
+from roarline.execution.ray_executor import RayExecutor, _Run
 from roarline.execution.ray_worker import Surroundings
+from roarline.execution.stacks import SIZE
 from roarline.execution.worker import Message
 from roarline.stages.job import Job
 
@@ -54,21 +56,22 @@ class Actor:
 
     @property
     def make(self) -> Any:
-        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda job: Stream(self, self._makes(job))))
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda jobs: Stream(self, self._makes(jobs))))
 
     def _prepared(self) -> Iterator[Any]:
         if self.ray.problem is None:
             (self.marker.folder / self.name).touch()
         yield self.ray.problem
 
-    def _makes(self, job: Job) -> Iterator[Any]:
+    def _makes(self, jobs: tuple[Job, ...]) -> Iterator[Any]:
         self.ray.running += 1
         self.ray.most_running = max(self.ray.most_running, self.ray.running)
-        self.ray.tried[job.key] += 1
-        self.ray.order.append(job.key)
+        self.ray.stacks.append([job.key for job in jobs])
+        self.ray.tried.update(job.key for job in jobs)
         yield Message("progress", "images", done=1, total=2)
         self.ray.running -= 1
-        yield self.ray.answer(job, self.ray.tried[job.key])
+        answers = {job.key: self.ray.answer(job, self.ray.tried[job.key]) for job in jobs}
+        yield next((said for said in answers.values() if isinstance(said, Exception)), answers)
 
 
 @dataclass(eq=False)
@@ -92,7 +95,7 @@ class PlayedRay:
     on_wait: Callable[[], None] = lambda: None
     actors: list[Actor] = field(default_factory=list)
     tried: Counter[str] = field(default_factory=Counter)
-    order: list[str] = field(default_factory=list)
+    stacks: list[list[str]] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
     exceptions: Any = field(default_factory=lambda: SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError))
@@ -236,6 +239,28 @@ def test_a_defect_in_a_worker_is_a_failure_not_a_loss(tmp_path: Path) -> None:
     assert run.failed["a"].text.startswith("TypeError: x")
 
 
+def stackable(key: str, *inputs: str) -> Job:
+    made = job(key, *inputs)
+    return replace(made, local={SIZE: 2}, inputs={**made.inputs, "dataset": ("s", "data")})
+
+
+def test_a_stack_goes_to_one_worker_and_each_of_its_jobs_ends_in_its_own_way(tmp_path: Path) -> None:
+    bad = Message("failed", "diverged")
+    ray = PlayedRay([(2, 0)], lambda job, _: bad if job.key == "b" else MADE)
+    jobs = [job("data"), *(stackable(key) for key in "abcde"), job("of b", "b")]
+    run, _ = play(ray, jobs, tmp_path)
+    assert sorted(ray.stacks) == [["a", "b"], ["c", "d"], ["data"], ["e"]]
+    assert run.done == {"data", "a", "c", "d", "e"}
+    assert run.failed.keys() == {"b", "of b"}
+
+
+def test_a_lost_stack_is_tried_again_whole(tmp_path: Path) -> None:
+    ray = PlayedRay([(1, 0)], lambda job, tries: LostError("gone") if job.key == "a" and tries == 1 else MADE)
+    run, _ = play(ray, [job("data"), stackable("a"), stackable("b")], tmp_path)
+    assert ray.stacks == [["data"], ["a", "b"], ["a", "b"]]
+    assert run.done == {"data", "a", "b"}
+
+
 def test_wide_and_narrow_jobs_find_room_in_turn(tmp_path: Path) -> None:
     jobs = [job(f"n{n}") for n in range(4)] + [job(f"w{n}", threads=2) for n in range(3)] + [job("last", "w0", "n0")]
     run, _ = play(PlayedRay([(2, 0)]), jobs, tmp_path)
@@ -264,7 +289,7 @@ def test_no_more_workers_than_jobs_wait_for(tmp_path: Path) -> None:
 
 
 def test_a_job_that_fits_no_node_waits_for_one_to_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_executor, "_NODES_EVERY_S", 0.0)
+    monkeypatch.setattr(ray_executor, "_NODES_EVERY_S", -1.0)
     ray = PlayedRay([(2, 0)])
     waits = 0
 
@@ -317,7 +342,7 @@ def test_what_is_wrong_with_each_node_is_said_in_one_go(tmp_path: Path, monkeypa
         options=lambda scheduling_strategy, **_: SimpleNamespace(remote=lambda *_: scheduling_strategy.node_id)
     )
     ray.get = answers.get
-    monkeypatch.setattr(ray_executor, "answered", lambda marker, name: name == names[0])
+    monkeypatch.setattr(ray_cluster, "answered", lambda marker, name: name == names[0])
     with marked(tmp_path) as marker, pytest.raises(UserInputError) as caught:
         check_nodes(ray, Surroundings(marker, "/", (), ()))
     first, second = str(caught.value).splitlines()

@@ -51,34 +51,38 @@ def test_what_differs_on_a_node_is_said(tmp_path: Path) -> None:
 def test_messages_come_in_order_and_the_last_says_how_it_ended(worker: RayWorker, monkeypatch: Any) -> None:
     publish(worker._context.store)  # type: ignore[union-attr]
 
-    def attempt(job: Job, context: Context, pipe: Any) -> Message:
+    def attempt(jobs: Any, context: Context, pipe: Any) -> dict[str, Message]:
         for done in range(100):
             pipe.send(Message("progress", "images", done=done, total=100))
         pipe.send(Message("waiting"))
-        return Message("made")
+        return {job.key: Message("made") for job in jobs}
 
-    monkeypatch.setattr(ray_worker, "attempt", attempt)
-    said = list(worker.make(JOB))
-    assert [message.kind for message in said] == ["progress", "waiting", "made"]  # at most one progress a second
+    monkeypatch.setattr(ray_worker, "attempt_stack", attempt)
+    *said, last = worker.make([JOB])
+    assert [message.kind for message in said] == ["progress", "waiting"]  # type: ignore[union-attr] # one progress a second
+    assert last == {JOB.key: Message("made")}
 
 
 def test_inputs_that_another_node_has_just_made_are_waited_for(worker: RayWorker, monkeypatch: Any) -> None:
     store = worker._context.store  # type: ignore[union-attr]
 
-    def attempt(job: Job, context: Context, pipe: Any) -> Message:
-        return Message("made" if store.exists(*job.inputs["dataset"]) else "failed")
+    def attempt(jobs: Any, context: Context, pipe: Any) -> dict[str, Message]:
+        return {job.key: Message("made" if store.exists(*job.inputs["dataset"]) else "failed") for job in jobs}
 
-    monkeypatch.setattr(ray_worker, "attempt", attempt)
+    monkeypatch.setattr(ray_worker, "attempt_stack", attempt)
     threading.Timer(0.3, publish, [store]).start()
-    assert [message.kind for message in worker.make(JOB)] == ["waiting", "made"]
+    said, last = worker.make([JOB])
+    assert isinstance(said, Message)
+    assert said.text == "this node doesn't see its inputs yet; waiting"
+    assert last == {JOB.key: Message("made")}
 
 
 def test_a_defect_reaches_whoever_listens(worker: RayWorker, monkeypatch: Any) -> None:
     publish(worker._context.store)  # type: ignore[union-attr]
 
-    def attempt(*_: Any) -> Message:
+    def attempt(*_: Any) -> dict[str, Message]:
         raise SystemExit(3)
 
-    monkeypatch.setattr(ray_worker, "attempt", attempt)
+    monkeypatch.setattr(ray_worker, "attempt_stack", attempt)
     with pytest.raises(SystemExit):
-        list(worker.make(JOB))
+        list(worker.make([JOB]))

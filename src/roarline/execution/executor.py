@@ -36,6 +36,11 @@ class Executor(Protocol):
         ...
 
 
+def is_ready(job: Job, done: set[str]) -> bool:
+    """True where everything that a job reads is there."""
+    return all(key in done for _, key in job.inputs.values())
+
+
 def drop_hopeless(queue: list[Job], failed: dict[str, Message], watcher: Watcher) -> None:
     """Take from the queue what waits on a failure, and count it as failed, too."""
     for job in list(queue):

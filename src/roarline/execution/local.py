@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from roarline.execution.executor import Watcher, drop_hopeless
+from roarline.execution.executor import Watcher, drop_hopeless, is_ready
 from roarline.execution.stacks import mates
 from roarline.execution.worker import Message, work
 from roarline.stages.job import Job
@@ -89,10 +89,10 @@ class LocalExecutor:
 
     def _place(self, queue: list[Job], stacks: Mapping[str, tuple[Job, ...]], done: set[str], watcher: Watcher) -> None:
         for job in list(queue):
-            if not _ready(job, done):
+            if not is_ready(job, done):
                 continue
             together = tuple(one for one in stacks[job.key] if one in queue)
-            if not all(_ready(one, done) for one in together):
+            if not all(is_ready(one, done) for one in together):
                 continue
             used = sum(worker.jobs[0].threads for worker in self._workers if worker.jobs)
             if self.cpu_threads is not None and used and used + job.threads > self.cpu_threads:
@@ -159,10 +159,6 @@ class LocalExecutor:
                 done.add(job.key)
             watcher.ended(job, message)
         worker.jobs = ()
-
-
-def _ready(job: Job, done: set[str]) -> bool:
-    return all(key in done for _, key in job.inputs.values())
 
 
 def available_cpus() -> int:

@@ -1,4 +1,4 @@
-"""The Ray executor: the jobs of a plan on the nodes of a Ray cluster. Imports Ray only where it is used.
+"""The Ray executor: the jobs of a plan on the nodes of a Ray cluster.
 
 A worker is an actor that holds the CPUs, and the share of a GPU, of the jobs that it makes one after the other. Workers
 are started while jobs of their shape wait and nodes have room, and stopped where their room is needed otherwise.
@@ -6,14 +6,11 @@ are started while jobs of their shape wait and nodes have room, and stopped wher
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -22,8 +19,10 @@ from typing import Any
 from roarline.artifacts.shared_storage import answered, marked, wait_for_artifacts
 from roarline.artifacts.store import Store
 from roarline.errors import JobError, UserInputError
-from roarline.execution.executor import Watcher, drop_hopeless
-from roarline.execution.ray_worker import FINAL, RayWorker, Surroundings, problem_here
+from roarline.execution.executor import Watcher, drop_hopeless, is_ready
+from roarline.execution.ray_cluster import check_nodes, connected, reason_of
+from roarline.execution.ray_worker import RayWorker, Surroundings
+from roarline.execution.stacks import mates
 from roarline.execution.worker import Message
 from roarline.stages.job import Job
 
@@ -32,13 +31,6 @@ _EARLY_DEATHS = 10
 _LISTEN_S = 2.0
 _NODES_EVERY_S = 5.0
 _NO_ROOM_AFTER_S = 60.0
-
-# Read when Ray is imported. It would print what nodes write, count its users, and warn of how it hides GPUs.
-_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).*",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 
 
 @dataclass(frozen=True)
@@ -55,14 +47,14 @@ class Shape:
 
 @dataclass(eq=False)
 class _Worker:
-    """An actor; ``stream`` is what it is going to say next: that it is ready, or of its job."""
+    """An actor; ``stream`` is what it is going to say next: that it is ready, or of its jobs."""
 
     actor: Any
     shape: Shape
     name: str
     stream: Any = None
     ready: bool = False
-    job: Job | None = None
+    jobs: tuple[Job, ...] = ()
 
 
 @dataclass
@@ -92,7 +84,7 @@ class RayExecutor:
         """
         queue = [job for job in jobs if job.key not in done]
         made: list[Job] = []
-        with _connected(self.address) as ray, marked(self.root) as marker:
+        with connected(self.address) as ray, marked(self.root) as marker:
             surroundings = Surroundings.here(marker)
             gpus = self._gpus(ray)
             check_nodes(ray, surroundings)
@@ -119,80 +111,6 @@ class RayExecutor:
         )
 
 
-def import_ray() -> ModuleType:
-    """Ray, told to be quiet.
-
-    Raises:
-        UserInputError: It is not installed.
-    """
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError as error:
-        raise UserInputError(
-            "runtime.executor is 'ray', but Ray is not installed: pip install 'roarline[ray]', here and on every node"
-        ) from error
-    return ray
-
-
-def check_nodes(ray: ModuleType, surroundings: Surroundings) -> None:
-    """Ask every node whether it sees the artifact folder, the working folder and the same versions.
-
-    Raises:
-        UserInputError: Some can't run jobs; names each and says why.
-    """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
-    ask = ray.remote(problem_here)
-    asked = {
-        name: ask.options(
-            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False)
-        ).remote(surroundings, name)
-        for name in nodes
-    }
-    problems = []
-    for name, answer in asked.items():
-        try:
-            problem = ray.get(answer)
-        except ray.exceptions.RayError as error:
-            if not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == name):
-                continue  # lost meanwhile
-            problem = f"roarline can't be started there ({_reason(error)}): install it as here"
-        if problem is None and not answered(surroundings.marker, name):
-            problem = f"what it writes to {surroundings.marker.root} is not seen here: that must be shared storage"
-        if problem is not None:
-            problems.append(f"node {nodes[name]['NodeManagerAddress']}: {problem}")
-    if problems:
-        raise UserInputError("\n".join(sorted(problems)))
-
-
-@contextlib.contextmanager
-def _connected(address: str) -> Iterator[ModuleType]:
-    """Ray, connected to a cluster; a connection that was there before is used, and left."""
-    ray = import_ray()
-    if ray.is_initialized():
-        yield ray
-        return
-    try:
-        ray.init(
-            address=address,
-            namespace=f"roarline-{secrets.token_hex(4)}",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise UserInputError(
-            f"no Ray cluster at {address!r} ({str(error).splitlines()[0]}): start one with `ray start --head`, join it "
-            "from the other machines, and run roarline on one of its nodes"
-        ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
 @dataclass
 class _Run:
     """One run: what waits, who works on what."""
@@ -207,18 +125,27 @@ class _Run:
     made: list[Job]
     failed: dict[str, Message] = field(default_factory=dict)
     _workers: list[_Worker] = field(default_factory=list)
+    stacks: dict[str, tuple[Job, ...]] = field(init=False)
     _tries: Counter[str] = field(default_factory=Counter)
     _nodes: list[dict[str, Any]] = field(default_factory=list)
     _nodes_at: float = float("-inf")
+    _placed_at: float = float("-inf")
     _no_room_since: float | None = None
     _died_early: int = 0
+    _changed: bool = True
+
+    def __post_init__(self) -> None:
+        self.stacks = mates(self.queue)
 
     def to_the_end(self) -> None:
         """Run everything that can run."""
+        waits = False
         while True:
-            drop_hopeless(self.queue, self.failed, self.watcher)
-            self._place()
-            if not self.queue and not any(worker.job for worker in self._workers):
+            if self._changed or time.monotonic() - self._placed_at > _NODES_EVERY_S:
+                self._changed, self._placed_at = False, time.monotonic()
+                drop_hopeless(self.queue, self.failed, self.watcher)
+                waits = self._place()
+            if not waits and not any(worker.jobs for worker in self._workers):
                 return
             for worker in self._speaking():
                 self._hear(worker)
@@ -231,29 +158,42 @@ class _Run:
     def _shape(self, job: Job) -> Shape:
         return Shape(job.threads, self.gpus)
 
-    def _place(self) -> None:
-        """Give ready jobs to idle workers; where some are left, make room and start workers."""
+    def _place(self) -> bool:
+        """Give ready jobs to idle workers; where some are left, make room and start workers, and return True."""
         waiting: dict[Shape, list[Job]] = {}
-        idle = [worker for worker in self._workers if worker.ready and worker.job is None]
-        for job in [job for job in self.queue if all(key in self.done for _, key in job.inputs.values())]:
+        idle = [worker for worker in self._workers if worker.ready and not worker.jobs]
+        queued, placed = {job.key for job in self.queue}, set[str]()
+        for job in [job for job in self.queue if is_ready(job, self.done)]:
+            if job.key in placed:
+                continue
+            together = tuple(one for one in self.stacks[job.key] if one.key in queued)
+            if not all(is_ready(one, self.done) for one in together):
+                continue
+            placed |= {one.key for one in together}
             shape = self._shape(job)
             worker = next((worker for worker in idle if worker.shape == shape), None)
             if worker is None:
                 waiting.setdefault(shape, []).append(job)
                 continue
             idle.remove(worker)
-            self.queue.remove(job)
-            worker.job = job
-            worker.stream = worker.actor.make.options(num_returns="streaming").remote(job)
-            self.watcher.started(job)
+            worker.jobs = together
+            worker.stream = worker.actor.make.options(num_returns="streaming").remote(together)
+            for one in together:
+                self.queue.remove(one)
+                self.watcher.started(one)
         if waiting:
             for worker in idle:
                 self._stop(worker)
         for shape, jobs in waiting.items():
             self._start(shape, jobs)
+        return bool(waiting)
 
     def _start(self, shape: Shape, jobs: list[Job]) -> None:
-        """Start workers of a shape: no more than jobs wait for, and than the nodes have room for."""
+        """Start workers of a shape: no more than stacks wait for, and than the nodes have room for.
+
+        Args:
+            jobs: The first of each stack that waits.
+        """
         room = self._room(shape)
         of_shape = [worker for worker in self._workers if worker.shape == shape]
         starting = sum(not worker.ready for worker in of_shape)
@@ -312,30 +252,37 @@ class _Run:
     def _hear(self, worker: _Worker) -> None:
         """Take in one thing that a worker says, or that it is lost."""
         try:
-            if worker.job is None:
+            if not worker.jobs:
                 self._prepared(worker, self.ray.get(worker.stream))
                 return
-            message: Message = self.ray.get(next(worker.stream))
+            said: Message | dict[str, Message] = self.ray.get(next(worker.stream))
         except self.ray.exceptions.RayTaskError as error:  # a defect, not a loss
             self._stop(worker)
-            if worker.job is None:
+            if not worker.jobs:
                 raise
-            message = Message("failed", f"{_reason(error)}\n{error}")
+            said = {job.key: Message("failed", f"{reason_of(error)}\n{error}") for job in worker.jobs}
         except (self.ray.exceptions.RayError, StopIteration) as error:
-            self._lost(worker, _reason(error))
+            self._lost(worker, reason_of(error))
             return
-        if message.kind not in FINAL:
-            self.watcher.said(worker.job, message)
-            return
-        job, worker.job, worker.stream = worker.job, None, None
-        if message.kind == "failed":
-            self.failed[job.key] = message
+        if isinstance(said, Message):
+            self.watcher.said(worker.jobs[0], said)
         else:
-            self.done.add(job.key)
-            self.made.append(job)
-        self.watcher.ended(job, message)
+            self._ended(worker, said)
+
+    def _ended(self, worker: _Worker, messages: dict[str, Message]) -> None:
+        self._changed = True
+        for job in worker.jobs:
+            message = messages[job.key]
+            if message.kind == "failed":
+                self.failed[job.key] = message
+            else:
+                self.done.add(job.key)
+                self.made.append(job)
+            self.watcher.ended(job, message)
+        worker.jobs, worker.stream = (), None
 
     def _prepared(self, worker: _Worker, problem: str | None) -> None:
+        self._changed = True
         if problem is None and not answered(self.surroundings.marker, worker.name):
             problem = f"what it writes to {self.surroundings.marker.root} is not seen here: that must be shared storage"
         if problem is not None:
@@ -343,29 +290,23 @@ class _Run:
         worker.ready, worker.stream, self._died_early = True, None, 0
 
     def _lost(self, worker: _Worker, reason: str) -> None:
-        """A worker or its node died: its job is tried again, elsewhere where need be."""
-        job = worker.job
+        """A worker or its node died: its jobs are tried again, elsewhere where need be."""
         self._stop(worker)
-        self._nodes_at = float("-inf")
-        if job is None:
+        self._changed, self._nodes_at = True, float("-inf")
+        if not worker.jobs:
             self._died_early += 1
             if self._died_early >= _EARLY_DEATHS:
                 raise JobError(f"{_EARLY_DEATHS} workers in a row were lost before they could begin ({reason})")
             return
-        self._tries[job.key] += 1
-        if self._tries[job.key] < _TRIES:
-            self.watcher.said(job, Message("waiting", f"its worker is lost ({reason}); trying again"))
-            self.queue.insert(0, job)
+        first = worker.jobs[0]
+        self._tries[first.key] += 1
+        if self._tries[first.key] < _TRIES:
+            self.watcher.said(first, Message("waiting", f"its worker is lost ({reason}); trying again"))
+            self.queue[:0] = worker.jobs
             return
-        self.failed[job.key] = Message("failed", f"its worker was lost {_TRIES} times ({reason})")
-        self.watcher.ended(job, self.failed[job.key])
+        failed = Message("failed", f"its worker was lost {_TRIES} times ({reason})")
+        self._ended(worker, {job.key: failed for job in worker.jobs})
 
     def _stop(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         self.ray.kill(worker.actor, no_restart=True)
-
-
-def _reason(error: BaseException) -> str:
-    """The sentence of Ray's message that says most."""
-    lines = [line for line in str(error).splitlines() if line and not line.startswith(("\t", " "))]
-    return (lines[-1] if lines else type(error).__name__).partition(". ")[0].rstrip(".")

@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,10 +20,9 @@ from pathlib import Path
 from roarline.artifacts.shared_storage import Marker, answer, wait_for_artifacts
 from roarline.artifacts.store import Store
 from roarline.execution.allocator import give_back_freed_memory, keep_freed_memory
-from roarline.execution.worker import Message, attempt
+from roarline.execution.worker import Message, attempt_stack
 from roarline.stages.job import Context, Job
 
-FINAL = ("made", "cached", "failed")
 _PROGRESS_EVERY_S = 1.0
 
 
@@ -107,36 +106,36 @@ class RayWorker:
         self._context = Context(Store(self._surroundings.marker.root), device, loader_threads=self._loader_threads)
         return None
 
-    def make(self, job: Job) -> Iterator[Message]:
-        """Make one job; yields what it says, at last how it ended."""
+    def make(self, jobs: Sequence[Job]) -> Iterator[Message | dict[str, Message]]:
+        """Make the jobs of a stack, which may be one; yields what it says, at last how each ended, by key."""
         here, there = Pipe(duplex=False)
-        future = self._thread.submit(self._make, job, there)
+        future = self._thread.submit(self._make, jobs, there)
         last = 0.0
         while True:
             try:
-                message: Message = here.recv()
+                said: Message | dict[str, Message] = here.recv()
             except EOFError:
                 future.result()  # says why
                 raise
-            if message.kind == "progress":
+            if isinstance(said, dict):
+                break
+            if said.kind == "progress":
                 if time.monotonic() - last < _PROGRESS_EVERY_S:
                     continue
                 last = time.monotonic()
-            if message.kind in FINAL:
-                break
-            yield message
-        yield message
+            yield said
+        yield said
 
-    def _make(self, job: Job, pipe: Connection) -> None:
+    def _make(self, jobs: Sequence[Job], pipe: Connection) -> None:
         with pipe:  # closed whatever happens: whoever listens is not left waiting
             if self._context is None:
                 raise RuntimeError("a worker makes jobs only after prepare()")
-            if not self._context.store.exists(job.stage, job.key):
-                wait_for_artifacts(
-                    self._context.store,
-                    job.inputs.values(),
-                    on_wait=lambda: pipe.send(Message("waiting", "this node doesn't see its inputs yet; waiting")),
-                )
-            message = attempt(job, self._context, pipe)
+            store = self._context.store
+            wait_for_artifacts(
+                store,
+                {found for job in jobs if not store.exists(job.stage, job.key) for found in job.inputs.values()},
+                on_wait=lambda: pipe.send(Message("waiting", "this node doesn't see its inputs yet; waiting")),
+            )
+            messages = attempt_stack(jobs, self._context, pipe)
             give_back_freed_memory()
-            pipe.send(message)
+            pipe.send(messages)
