@@ -96,9 +96,9 @@ def run(config: Config, set_: Set = None, executor: Where = None, address: Addre
 @app.command()
 def plan(config: Config, set_: Set = None) -> None:
     """Show the jobs a run would do, with their keys, sizes and what is cached; needs no GPU and no data."""
-    from roarline.execution import commands
+    from roarline.execution import plan_view
 
-    commands.show_plan(config, set_ or [])
+    plan_view.show_plan(config, set_ or [])
 
 
 @app.command()

@@ -21,8 +21,9 @@ from roarline.execution.devices import parse_device, worker_devices
 from roarline.execution.experiment_view import write_view
 from roarline.execution.leaderboard import leaderboard
 from roarline.execution.plan import Plan
+from roarline.execution.plan_view import in_bytes, size_on_disk
 from roarline.execution.prepared import load, obtain_data, run_jobs
-from roarline.execution.run import RunResult, equal_failures, needed
+from roarline.execution.run import RunResult, equal_failures
 from roarline.execution.shards import shards_of, whole_key
 from roarline.stages import STAGES
 from roarline.stages.job import Job
@@ -85,22 +86,6 @@ def _run_shared(plan: Plan, store: Store, stage: str) -> RunResult | None:
     from roarline.execution.together import run_together
 
     return run_together(plan, store, stage)
-
-
-def show_plan(config: Path, overrides: Sequence[str]) -> None:
-    """`roarline plan`."""
-    plan, store = load(config, overrides)
-    todo = {job.key for job in needed(plan.jobs, {j.key for j in plan.jobs if store.exists(j.stage, j.key)})}
-    print(f"{'state':<9} {'key':<16} {'size':>9}  job")
-    for job in plan.jobs:
-        exists = store.exists(job.stage, job.key)
-        state = "cached" if exists else "pending" if plan.pending else "to do" if job.key in todo else "not needed"
-        size = _bytes(_size(store.path(job.stage, job.key))) if exists else _expected(job.parameters, plan, store)
-        print(f"{state:<9} {short(job.key) if not plan.pending else '-':<16} {size:>9}  {job.label}")
-    count = Counter(job.stage for job in plan.jobs)
-    print(f"\n{len(plan.jobs)} jobs, {len(todo)} to do: " + ", ".join(f"{count[s]} {s}" for s in STAGES if count[s]))
-    if plan.pending:
-        print(f"pending: {plan.pending}")
 
 
 def show_status(config: Path, overrides: Sequence[str]) -> None:
@@ -176,15 +161,15 @@ def gc(root: Path, *, yes: bool) -> None:
         print("nothing to drop: every artifact belongs to an experiment under " + str(root / "experiments"))
         return
     for path in [item.path for item in unused] + left_over:
-        print(f"{_bytes(_size(path)):>9}  {path}")
-    total = sum(_size(item.path) for item in unused) + sum(_size(path) for path in left_over)
-    question = f"Drop {len(unused)} artifacts and {len(left_over)} unfinished ones ({_bytes(total)})?"
+        print(f"{in_bytes(size_on_disk(path)):>9}  {path}")
+    total = sum(size_on_disk(item.path) for item in unused) + sum(size_on_disk(path) for path in left_over)
+    question = f"Drop {len(unused)} artifacts and {len(left_over)} unfinished ones ({in_bytes(total)})?"
     if not yes and not typer.confirm(question):
         print("nothing dropped")
         return
     for path in [item.path for item in unused] + left_over:
         shutil.rmtree(path)
-    print(f"dropped {_bytes(total)}")
+    print(f"dropped {in_bytes(total)}")
 
 
 def _is_awaited(item: Artifact, kept: set[str]) -> bool:
@@ -298,30 +283,3 @@ def _params(words: Sequence[str]) -> dict[str, Any]:
             raise UserInputError(f"--param {word!r}: expected name=value")
         params[name] = read_value(text, f"--param {word!r}")
     return params
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _expected(parameters: dict[str, Any], plan: Plan, store: Store) -> str:
-    """Expected size of maps, where the data set is there to tell."""
-    data = plan.of("prepare-data")[0]
-    if "split" not in parameters or not store.exists(data.stage, data.key):
-        return ""
-    from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
-
-    with DatasetFile(store.open(data.stage, data.key).path / DATASET_FILE) as dataset:
-        if dataset.image_size is None:
-            return ""
-        pixels = dataset.image_size[0] * dataset.image_size[1] * (3 if parameters["channels"] == "none" else 1)
-        rows = len(dataset.rows(parameters["split"]))
-    return "~" + _bytes(rows * pixels * (2 if parameters["dtype"] == "float16" else 4))
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -30,6 +30,10 @@ class Plan:
     experiment: Experiment
     jobs: list[Job] = field(default_factory=list)
     pending: str | None = None
+    _by_key: dict[str, Job] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._by_key = {job.key: job for job in self.jobs}
 
     def of(self, stage: str) -> list[Job]:
         """The jobs of one stage: its own, and those of earlier stages that are made for it alone."""
@@ -62,9 +66,8 @@ class Plan:
         """
         version = STAGES[stage].version
         key = artifact_key(stage, version, parameters, {role: job.key for role, job in inputs.items()})
-        known = next((job for job in self.jobs if job.key == key), None)
-        if known is not None:
-            return known
+        if key in self._by_key:
+            return self._by_key[key]
         job = Job(
             stage=stage,
             stage_version=version,
@@ -77,6 +80,7 @@ class Plan:
             asked_by=asked_by,
         )
         self.jobs.append(job)
+        self._by_key[key] = job
         return job
 
     def _curves(self, stage: str) -> dict[str, Any]:
