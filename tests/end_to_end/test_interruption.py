@@ -89,3 +89,23 @@ def test_twenty_kills_of_the_demo(program: Program, tmp_path_factory: pytest.Tem
     calm("run", calm.config(text), timeout=1800)
     interrupt(program, program.config(text), random.Random(21), kills=20, longest_s=25.0, run_s=1800)
     assert program.digests() == calm.digests()
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(program: Program) -> None:
+    stage, config = "extract-attribution-maps", program.config()
+    process = program.start(stage, config)
+    made = program.folder / "artifacts"
+    while len(list(made.glob("[!.]*/*/manifest.json"))) < 4:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopped; what was finished is kept" in said
+    assert "Traceback" not in said
+    kept = program.digests()
+    assert len(kept) >= 4
+    assert f"{11 - len(kept)} jobs made" in program(
+        stage, config
+    )  # a data set, a classifier, three methods, three splits
+    assert kept.items() <= program.digests().items()
