@@ -97,6 +97,17 @@ ENTRYPOINT ["roarline", "aggregate-scores"]
 FROM runtime AS report
 ENTRYPOINT ["roarline", "report"]
 
+# ---- a node of a Ray cluster, or roarline on one: docs/cluster.md
+FROM runtime AS ray
+USER root
+COPY requirements-ray.lock /build/
+RUN pip install --no-cache-dir --require-hashes -r /build/requirements-ray.lock \
+    && ln -s /venv/bin/ray /venv/bin/roarline /usr/local/bin/
+ENV RAY_USAGE_STATS_ENABLED=0
+USER roarline
+ENTRYPOINT ["ray"]
+CMD ["--help"]
+
 # ---- and one for everything else: `run`, `plan`, `status`, a shell
 FROM runtime AS roarline
 ENTRYPOINT ["roarline"]

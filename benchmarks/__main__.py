@@ -27,6 +27,7 @@ HOT_PATHS = {
     "localization": "benchmarks.localization",
     "imputation": "benchmarks.imputation",
     "comparisons": "benchmarks.comparisons",
+    "executors": "benchmarks.executors",
     "growth": "benchmarks.growth",
 }
 

@@ -9,9 +9,9 @@ set -eu
 wanted=${1:-}
 [ $# -eq 0 ] || shift
 # shellcheck disable=SC2086  # a word for each stage
-case " $stages roarline " in
+case " $stages roarline ray " in
     *" ${wanted:-roarline} "*) set -- "${wanted:-$stages roarline}" "$@" ;;
-    *) die "no stage is called $wanted; there are: $stages, and roarline for all else" ;;
+    *) die "no stage is called $wanted; there are: $stages, roarline for all else, and ray for nodes of a cluster" ;;
 esac
 targets=$1
 shift

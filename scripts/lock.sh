@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compiles both lock files from pyproject.toml: scripts/lock.sh [words for `uv pip compile` …], e.g. --upgrade
+# Compiles the lock files from pyproject.toml: scripts/lock.sh [words for `uv pip compile` …], e.g. --upgrade
 # Pins that are still allowed stay as they are, unless --upgrade or --upgrade-package NAME is among the words.
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,5 +14,6 @@ compile() {
     "$uv" pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet "$@"
 }
 compile --extra dev --output-file requirements.lock "$@"
-# A part of the one above: the images hold the versions that the tests ran with.
+# Parts of the one above: the images hold the versions that the tests ran with.
 compile --constraint requirements.lock --output-file requirements-runtime.lock "$@"
+compile --constraint requirements.lock --extra ray --output-file requirements-ray.lock "$@"
