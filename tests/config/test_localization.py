@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,3 +96,23 @@ def test_pointing_games_on_voc_are_by_boxes() -> None:
 def test_wrong_kinds_are_refused(asked: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         EvaluateLocalization(metrics=["pxap", "le", "gini_sparseness"], ground_truth=asked)
+
+
+def test_the_file_of_the_difficult_subset_is_in_the_key_by_its_content(tmp_path: Path) -> None:
+    file, metrics = tmp_path / "difficult.txt", ["pointing_game_difficult"]
+
+    def job(**section: Any) -> Any:
+        return build_plan(experiment(metrics=metrics, **section)).of("evaluate-localization")[0]
+
+    assert "no such file" in (build_plan(experiment(metrics=metrics, difficult_subset=str(file))).pending or "")
+    file.write_text("a\t1\n")
+    first = job(difficult_subset=str(file))
+    assert first.local["difficult_subset"] == str(file)
+    assert first.parameters["difficult_subset"].startswith("sha256:")
+    moved = tmp_path / "moved.txt"
+    moved.write_text("a\t1\n")
+    assert job(difficult_subset=str(moved)).key == first.key
+    moved.write_text("a\t0\n")
+    assert job(difficult_subset=str(moved)).key != first.key
+    without = build_plan(experiment(metrics=["pxap"], difficult_subset=str(file))).of("evaluate-localization")[0]
+    assert "difficult_subset" not in without.parameters

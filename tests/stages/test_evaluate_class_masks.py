@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from roarline.artifacts.class_masks import CLASS_MASKS_FILE, read_class_masks
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import SCORES_FILE, read_parquet
 from roarline.config.localization import OF_CLASSES
 from roarline.data.loading import normalise
-from roarline.errors import DataError
+from roarline.errors import ArtifactError, DataError
 from roarline.execution.run_job import run_job
 from roarline.models.load import load_classifier
 from roarline.stages.evaluate_class_masks import MATRIX_FILE
+from roarline.stages.export import export
 from roarline.stages.job import Context
 from tests.stages.toy_classifier import job_for, toy_classifier, toy_dataset
 
@@ -94,3 +97,28 @@ def test_unknown_classes_and_classes_without_images_are_refused(store: Store, in
         evaluate(store, inputs, class_matrix={"classes": ["cat"], "images": 2})
     with pytest.raises(DataError, match="no test image of the classes"):
         evaluate(store, inputs, class_matrix={"classes": ["class 3"], "images": 2})
+
+
+def test_kept_masks_are_exported_as_nn_explainer_reads_them(
+    store: Store, inputs: dict[str, Artifact], tmp_path: Path
+) -> None:
+    """For each image and class that it has, the mask of every class: its object's for its own, else nothing."""
+    settings = PARAMETERS["class_matrix"]
+    kept = evaluate(store, inputs, class_matrix={**settings, "keep_masks": True})
+    assert CLASS_MASKS_FILE not in evaluate(store, inputs).manifest.files
+    said = list(export(kept, tmp_path))
+    assert any("12 masks of every class" in line for line in said)
+    with DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset:
+        segmentation = dataset.segmentation(range(COUNT))
+    for row in (0, 2, 3, 5, 6, 8):  # images of classes 0 and 2
+        for label in (0, 2):
+            path = tmp_path / f"class_masks/target_class_{row % 3}/masks_for_class_{label}/{row:04d}.npz"
+            with np.load(path, allow_pickle=False) as file:
+                np.testing.assert_array_equal(file["arr_0"], segmentation[row] == label + 1)
+    assert len(list((tmp_path / "class_masks").rglob("*.npz"))) == 12
+
+
+def test_a_damaged_file_of_masks_is_named(tmp_path: Path) -> None:
+    (tmp_path / CLASS_MASKS_FILE).write_bytes(b"no masks")
+    with pytest.raises(ArtifactError, match=r"class_masks\.h5: damaged"):
+        list(read_class_masks(tmp_path / CLASS_MASKS_FILE))

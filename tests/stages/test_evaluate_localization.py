@@ -21,7 +21,7 @@ from roarline.evaluation.segmentation_scores import Segmented, continuous_iou
 from roarline.execution.run_job import run_job
 from roarline.stages import evaluate_localization as stage
 from roarline.stages.job import Context
-from roarline.stages.localization_metrics import DIFFICULT, NO_BOX, NO_MASK, NO_OBJECT, UNDEFINED
+from roarline.stages.localization_metrics import DIFFICULT, NO_BOX, NO_MASK, NO_OBJECT, NOT_IN_SUBSET, UNDEFINED
 from tests.stages.toy_classifier import job_for, make_artifact, toy_classifier, toy_dataset
 from tests.stages.toy_maps import distinct_values, toy_maps
 
@@ -64,10 +64,15 @@ def rows() -> list[tuple[str, int]]:
 
 
 def evaluate(
-    store: Store, dataset: Artifact, values: np.ndarray, rows: list[tuple[str, int]], **parameters: Any
+    store: Store,
+    dataset: Artifact,
+    values: np.ndarray,
+    rows: list[tuple[str, int]],
+    logits: np.ndarray | None = None,
+    **parameters: Any,
 ) -> Artifact:
     """Run the stage on some maps; the artifact."""
-    maps = toy_maps(store, dataset, values.astype(np.float32), rows=rows)
+    maps = toy_maps(store, dataset, values.astype(np.float32), rows=rows, logits=logits)
     inputs = {"dataset": dataset, "classifier": toy_classifier(store), "maps": maps}
     job = job_for(stage.STAGE, {**PARAMETERS, **parameters}, inputs)
     run_job(job, Context(store))
@@ -168,7 +173,8 @@ def test_constant_maps_have_the_stated_outcome(store: Store, dataset: Artifact, 
     assert found["object_coverage", ""][1] == (1.0, "ok")
     assert found["mask_average", ""][1] == (1.0, "ok")
     assert found["le", ""][1] == (1.0, "ok")
-    assert all(status in ("ok", NO_OBJECT, NO_BOX, UNDEFINED) for column in found.values() for _, status in column)
+    stated = ("ok", NO_OBJECT, NO_BOX, NOT_IN_SUBSET, UNDEFINED)
+    assert all(status in stated for column in found.values() for _, status in column)
 
 
 def test_maps_that_are_no_masks_fail_where_they_are_to_be_taken_as_such(

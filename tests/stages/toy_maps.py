@@ -26,18 +26,24 @@ def toy_maps(
     values: np.ndarray,
     *,
     rows: Sequence[tuple[str, int]] | None = None,
+    logits: np.ndarray | None = None,
 ) -> Artifact:
-    """Maps of the test images, in the data set's order and for class 0 unless ``rows`` (sample id, target) differ."""
+    """Maps of the test images, in the data set's order and for class 0 unless ``rows`` (sample id, target) differ.
+
+    Logits [rows, 4] are 0 unless given.
+    """
     if rows is None:
         with DatasetFile(dataset.file(DATASET_FILE)) as file:
             rows = [(file.sample_ids[row], 0) for row in file.rows("test")]
+    known = np.zeros((len(rows), 4), np.float32) if logits is None else logits.astype(np.float32)
     ids, targets = [sample_id for sample_id, _ in rows], np.array([target for _, target in rows])
 
     def write(folder: Path) -> None:
         part = folder / "part.h5"
-        write_part(part, MapRows(ids, targets, values, np.zeros((len(ids), 4), np.float32)))
+        write_part(part, MapRows(ids, targets, values, known))
         join_parts(folder / MAPS_FILE, [part], {"method": "toy"})
         part.unlink()
 
     recipe = {"rows": [list(row) for row in rows], "values": values.tolist(), "dataset": dataset.digest}
+    recipe |= {} if logits is None else {"logits": logits.tolist()}
     return make_artifact(store, "extract-attribution-maps", {**recipe, "values": repr(recipe["values"])}, write)

@@ -13,7 +13,8 @@ STAGE = "evaluate-localization"
 ON_GRIDS = ("grid_pointing_game", "difull")
 MASKS_AS_THEY_ARE = ("ground_truth", "constant", "explainer")
 """Methods whose maps are masks in [0, 1] without being scaled."""
-POINTING = ("pointing_game", "stochastic_pointing_game")
+DIFFICULT_SUBSET = "pointing_game_difficult"
+POINTING = ("pointing_game", DIFFICULT_SUBSET, "stochastic_pointing_game")
 """Metrics whose published ground truth is ``DatasetComponent.pointed_at`` where a data set has several."""
 OF_CLASSES = ("class_specificity", "own_class_probability", "other_class_probability")
 
@@ -36,6 +37,9 @@ class ClassMatrix(Section):
 
     classes: list[str] | None = Field(None, min_length=1, description="names; null: all of the data set's")
     images: int = Field(100, ge=1, description="test images that have one of the classes, a draw from the seed")
+    keep_masks: bool = Field(
+        False, description="keep the masks, for `roarline export`: 4 bytes a pixel, image and class, before compression"
+    )
 
 
 class EvaluateLocalization(Section):
@@ -56,6 +60,11 @@ class EvaluateLocalization(Section):
     )
     tolerance_px: float = Field(
         15.0, ge=0, description="pointing games: a miss by less than this is a hit, in px of the network's input"
+    )
+    difficult_subset: str | None = Field(
+        None,
+        description="pointing_game_difficult: TorchRay's file, a row an image: its name, then 0 or 1 for each class, "
+        "tab-separated; null: objects below a quarter of the image, beside another class",
     )
     draws: int = Field(100, ge=1, description="stochastic_pointing_game: pixels drawn of each map")
     topk_fraction: float = Field(0.02, gt=0, le=1, description="topk_intersection: highest pixels, of all")

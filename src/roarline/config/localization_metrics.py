@@ -21,6 +21,16 @@ LOCALIZATION_METRICS: dict[str, MetricComponent] = {
         range=(0, 1),
         needs=("ground_truth",),
     ),
+    "pointing_game_difficult": MetricComponent(
+        f"{_EVALUATION}.pointing:pointing_hits",
+        NoParams,
+        "pointing_game on the difficult subset: small objects beside others, or as a file says",
+        "Zhang et al. 2018, arXiv 1608.00507 (difficult)",
+        higher_is_better=True,
+        stage=_STAGE,
+        range=(0, 1),
+        needs=("ground_truth",),
+    ),
     "stochastic_pointing_game": MetricComponent(
         f"{_EVALUATION}.pointing:stochastic_pointing_hits",
         NoParams,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roarline.config.component import MetricComponent, NoParams
 
-_SIMILARITY = "roarline.evaluation.randomisation:model_randomisation_similarity"
+_SIMILARITY = "roarline.evaluation.randomisation:Reference"
 _STAGE = "evaluate-sanity"
 _ADEBAYO = "Adebayo et al. 2018, arXiv 1810.03292"
 _HEDSTROEM = "Hedström et al. 2024, arXiv 2405.02383"

@@ -12,6 +12,7 @@ Shapes: H × W px, T thresholds, D overlaps, n boxes of a map at all levels, G b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -56,42 +57,49 @@ def boxes_right(
     Source: Choe et al. 2020, arXiv 2001.07437; wsolevaluation ``evaluation.BoxEvaluator``.
     Differs: by default components are counted in pixels, holes are no objects, boxes end where components do.
     """
+    found = boxes_at_levels(map_HW, step=step, which=which, compat=compat)
+    best = np.zeros(int(found.of_threshold.max()) + 1)
+    np.maximum.at(best, found.level, iou_matrix(found.boxes, boxes_G4).max(axis=1, initial=0))
+    return np.asarray([(best >= overlap)[found.of_threshold] for overlap in overlaps])
+
+
+@dataclass(frozen=True)
+class LevelBoxes:
+    """Boxes of a map at each grey level that a threshold falls on.
+
+    Attributes:
+        boxes: int64 [n, 4], x0, y0, x1, y1 in px, inclusive, in no particular order.
+        level: int64 [n], the level of each.
+        of_threshold: int64 [T], the level that each threshold falls on.
+    """
+
+    boxes: np.ndarray
+    level: np.ndarray
+    of_threshold: np.ndarray
+
+
+def boxes_at_levels(
+    map_HW: np.ndarray,
+    *,
+    step: float = 0.01,
+    which: Literal["largest", "all"] = "largest",
+    compat: Compat = "corrected",
+) -> LevelBoxes:
+    """The boxes that ``boxes_right`` compares: none where nothing exceeds a level, (0, 0, 0, 0) for ``original``."""
     levels, of_threshold, found = _found(map_HW, step, compat)
-    best = np.zeros(len(levels))
-    if which == "all":
+    if which == "largest":
+        chosen = _largest(found) if compat == "corrected" else _enclosing_most(found, levels, _grey(map_HW))
+        boxes, level = found.boxes[chosen], found.level[chosen]
+    else:
         boxes, level = found.boxes, found.level
-        if compat == "original":
+    if compat == "original":
+        if which == "all":
             holes = _holes(_grey(map_HW), levels)
             boxes, level = np.concatenate([boxes, holes.boxes]), np.concatenate([level, holes.level])
-        boxes = _published(boxes, map_HW.shape) if compat == "original" else boxes
-        np.maximum.at(best, level, iou_matrix(boxes, boxes_G4).max(axis=1, initial=0))
-    else:
-        best = iou_matrix(_largest(found, levels, map_HW, compat), boxes_G4).max(axis=1, initial=0)
-    if which == "all" and compat == "original":  # where nothing is above the threshold, the original has an empty box
-        empty = iou_matrix(np.zeros((1, 4)), boxes_G4).max()
-        best[np.setdiff1d(np.arange(len(levels)), found.level)] = empty
-    return np.asarray([(best >= overlap)[of_threshold] for overlap in overlaps])
-
-
-def largest_boxes(map_HW: np.ndarray, *, step: float = 0.01, compat: Compat = "corrected") -> np.ndarray:
-    """The box around the largest component at each threshold: int64 [T, 4], x0, y0, x1, y1 in px, inclusive.
-
-    Where nothing exceeds the threshold it is (0, 0, -1, -1), which meets nothing; ``original``: (0, 0, 0, 0).
-    """
-    levels, of_threshold, found = _found(map_HW, step, compat)
-    boxes: np.ndarray = _largest(found, levels, map_HW, compat)[of_threshold]
-    return boxes
-
-
-def all_boxes(map_HW: np.ndarray, *, step: float = 0.01, compat: Compat = "corrected") -> list[np.ndarray]:
-    """The boxes around every component at each threshold: T arrays int64 [·, 4], in no particular order."""
-    levels, of_threshold, found = _found(map_HW, step, compat)
-    boxes, level = found.boxes, found.level
-    if compat == "original":
-        holes = _holes(_grey(map_HW), levels)
-        boxes = _published(np.concatenate([boxes, holes.boxes]), map_HW.shape)
-        level = np.concatenate([level, holes.level])
-    return [boxes[level == index] for index in of_threshold]
+        empty = np.setdiff1d(np.arange(len(levels)), level)
+        boxes = np.concatenate([_published(boxes, map_HW.shape), np.zeros((len(empty), 4), dtype=np.int64)])
+        level = np.concatenate([level, empty])
+    return LevelBoxes(boxes, level, of_threshold)
 
 
 def _found(map_HW: np.ndarray, step: float, compat: Compat) -> tuple[np.ndarray, np.ndarray, LevelComponents]:
@@ -108,18 +116,10 @@ def _grey(map_HW: np.ndarray) -> np.ndarray:
     return (np.asarray(map_HW, dtype=np.float64) * _LEVELS).astype(np.uint8)
 
 
-def _largest(found: LevelComponents, levels: np.ndarray, map_HW: np.ndarray, compat: Compat) -> np.ndarray:
-    """int64 [L, 4]: of components of equal size the topmost, then the leftmost."""
-    boxes = np.zeros((len(levels), 4), dtype=np.int64)
-    if compat == "corrected":
-        boxes[:, 2:] = -1
-        order = np.lexsort((-found.boxes[:, 0], -found.boxes[:, 1], found.pixels, found.level))
-        last = np.flatnonzero(np.append(np.diff(found.level[order]) != 0, True))[: len(order)]
-        boxes[found.level[order[last]]] = found.boxes[order[last]]
-        return boxes
-    chosen = _enclosing_most(found, levels, _grey(map_HW))
-    boxes[found.level[chosen]] = _published(found.boxes[chosen], map_HW.shape)
-    return boxes
+def _largest(found: LevelComponents) -> np.ndarray:
+    """Which component of each level is the largest: int64 [≤ L]; of equal ones the topmost, then the leftmost."""
+    order = np.lexsort((-found.boxes[:, 0], -found.boxes[:, 1], found.pixels, found.level))
+    return order[np.flatnonzero(np.append(np.diff(found.level[order]) != 0, True))[: len(order)]]
 
 
 def _enclosing_most(found: LevelComponents, levels: np.ndarray, grey_HW: np.ndarray) -> np.ndarray:

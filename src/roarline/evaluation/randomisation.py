@@ -154,15 +154,6 @@ class Reference:
         return correlation(first, second)
 
 
-def model_randomisation_similarity(reference: Planes, randomised: Planes, similarity: str) -> Tensor:
-    """How alike maps of a trained and of a randomised network are: float64 [B] in [-1, 1].
-
-    Source: Adebayo et al. 2018, arXiv 1810.03292, section 3.
-    Differs: SSIM and HOG on maps divided by their root mean square, after Binder et al. 2023, arXiv 2211.12486.
-    """
-    return Reference(reference, [similarity]).similarity(randomised)[:, 0]
-
-
 def histogram_entropy(maps_BHW: Tensor, *, bins: int = 100) -> Tensor:
     """Entropy, in nats, of the histogram of each map's values between its lowest and highest one.
 

@@ -10,7 +10,7 @@ from roarline.config.component import load_object, locate
 from roarline.config.datasets import DATASETS
 from roarline.config.experiment import Experiment, Method
 from roarline.config.load import parse_params
-from roarline.config.localization import MASKS_AS_THEY_ARE, OF_CLASSES, ON_GRIDS, EvaluateLocalization
+from roarline.config.localization import DIFFICULT_SUBSET, MASKS_AS_THEY_ARE, OF_CLASSES, ON_GRIDS, EvaluateLocalization
 from roarline.config.models import MODELS
 from roarline.execution.plan_explainers import add_explainer, explainer_input
 from roarline.execution.plan_maps import add_maps, method_parameters, sign, splits
@@ -18,7 +18,7 @@ from roarline.execution.plan_perturbation import Perturbation, add_perturbation
 from roarline.execution.plan_retraining import Cell, add_cells
 from roarline.execution.plan_sanity import add_sanity
 from roarline.execution.plan_surrogates import add_surrogates
-from roarline.execution.planned import PENDING, as_json, fixed_weights, user_parameters
+from roarline.execution.planned import PENDING, as_json, fixed_content, fixed_weights, user_parameters
 from roarline.execution.planned import Plan as Plan
 from roarline.stages import STAGES
 from roarline.stages.job import Job
@@ -144,16 +144,22 @@ def _add_localization(plan: Plan, method: Method, dataset: Job, classifier: Job,
     known = DATASETS.get(plan.experiment.data.dataset)
     pointed_at = known.pointed_at if known else None
     of_maps = [metric for metric in section.table_metrics if metric not in (*ON_GRIDS, *OF_CLASSES)]
+    subset: dict[str, str] = {}
+    if DIFFICULT_SUBSET in of_maps and section.difficult_subset:
+        key = f"{_LOCALIZATION}.difficult_subset"
+        subset = {"difficult_subset": fixed_content(plan, section.difficult_subset, key)}
+        local["difficult_subset"] = section.difficult_subset
     if of_maps:
         jobs[f"localization:{method.name}"] = plan.add(
             _LOCALIZATION,
             f"{_LOCALIZATION} {method.name}",
             {
-                **section.model_dump(mode="json", exclude={"metrics", "grid", "class_matrix"}),
+                **section.model_dump(mode="json", exclude={"metrics", "grid", "class_matrix", "difficult_subset"}),
                 **shared,
                 "metrics": of_maps,
                 "mask": mask,
                 "ground_truth": section.kinds(pointed_at),
+                **subset,
                 **({"perfect": True} if _is_perfect(method) else {}),
             },
             {"dataset": dataset, "classifier": classifier, "maps": maps},

@@ -110,11 +110,18 @@ def fixed_weights(plan: Plan, weights: str | None, key: str) -> tuple[str | None
     """
     if weights is None or not is_weights_path(weights):
         return weights, {}
-    path = Path(weights)
-    if path.is_file():
-        return f"sha256:{file_sha256(path)}", {"weights": str(path)}
-    plan.pending = plan.pending or (
-        f"{key}: {weights}: no such file (a weight name has no slash, e.g. IMAGENET1K_V2); keys are provisional until "
-        "it is there"
-    )
-    return PENDING, {"weights": str(path)}
+    hint = " (a weight name has no slash, e.g. IMAGENET1K_V2)"
+    return fixed_content(plan, weights, key, hint), {"weights": str(Path(weights))}
+
+
+def fixed_content(plan: Plan, path: str, key: str, hint: str = "") -> str:
+    """A file as it goes into a key: its digest, or a mark that keys are provisional until it is there.
+
+    Args:
+        key: Of the configuration, for messages.
+        hint: What else the user may have meant.
+    """
+    if Path(path).is_file():
+        return f"sha256:{file_sha256(Path(path))}"
+    plan.pending = plan.pending or f"{key}: {path}: no such file{hint}; keys are provisional until it is there"
+    return PENDING

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from roarline.artifacts.class_masks import CLASS_MASKS_FILE, write_class_masks
 from roarline.artifacts.column_parts import ColumnParts
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.store import Writer
@@ -45,6 +46,8 @@ _NOT_FINITE = "the classifier's output is NaN or infinite"
 def run(job: Job, context: Context, writer: Writer) -> None:
     """Write ``scores.parquet``, a row for each image and class that it has, and ``class_matrix.parquet``, the means.
 
+    Where masks are to be kept, ``class_masks.h5``, too.
+
     Raises:
         DataError: A class is not of the data set, or no test image has one of them.
         MethodError: The method fails.
@@ -70,18 +73,23 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         surroundings = _strict(surroundings, dataset, size)
         extraction = Extraction(model, card, method, {**parameters, "dtype": "float32"}, device, surroundings)
         count = pass_size(*size, device)
-        shapes = {"masked": (len(classes), len(classes)), "whole": (len(classes),)}
+        shapes: dict[str, tuple[int, ...]] = {"masked": (len(classes), len(classes)), "whole": (len(classes),)}
+        if parameters["class_matrix"].get("keep_masks", False):
+            shapes["masks"] = (len(classes), *size)
         parts = ColumnParts(writer.parts, len(rows), count, shapes)
         done = len(rows) - len(parts.missing_rows)
         for index in parts.missing:
             context.progress(done, len(rows), "images")
             span = parts.spans[index]
-            parts.write(index, _part(extraction, reader, rows[span], classes, parameters, dataset.multi_label))
+            found = _part(extraction, reader, rows[span], classes, parameters, dataset.multi_label)
+            parts.write(index, {name: found[name] for name in shapes})
             done += span.stop - span.start
         context.progress(done, len(rows), "images")
         ids, names = [dataset.sample_ids[row] for row in rows], [dataset.class_names[label] for label in classes]
     columns = parts.read()
     write(writer.out, ids, classes, names, has, columns["masked"], columns["whole"], parameters["metrics"])
+    if "masks" in columns:
+        write_class_masks(writer.out / CLASS_MASKS_FILE, ids, classes, has, columns["masks"])
 
 
 def chosen_classes(dataset: DatasetFile, names: Sequence[str] | None) -> list[int]:
@@ -185,7 +193,11 @@ def _part(
     stacked = torch.stack(masks, dim=1).to(images.device)
     masked = masked_class_probabilities(probabilities_of, images, stacked)[:, :, classes].transpose(1, 2)
     masked = masked.masked_fill(torch.isnan(stacked).flatten(2).any(dim=2)[:, None, :], torch.nan)
-    return {"masked": masked.cpu().numpy(), "whole": probabilities_of(images)[:, classes].cpu().numpy()}
+    return {
+        "masked": masked.cpu().numpy(),
+        "whole": probabilities_of(images)[:, classes].cpu().numpy(),
+        "masks": stacked.float().cpu().numpy(),
+    }
 
 
 def _run(extraction: Extraction, images: Tensor) -> Tensor:

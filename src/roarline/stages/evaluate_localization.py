@@ -22,6 +22,7 @@ from roarline.artifacts.features import FEATURES_FILE, Features, write_features
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.store import Artifact, Writer
 from roarline.artifacts.tables import SCORES_FILE, write_score_table
+from roarline.config.localization import DIFFICULT_SUBSET
 from roarline.config.metrics import METRICS
 from roarline.data.loading import ImageReader, normalise
 from roarline.imaging.reduction import apply_sign
@@ -29,7 +30,8 @@ from roarline.models.load import check_classes, load_classifier
 from roarline.models.passes import memory_format, pass_size
 from roarline.seeds import derive_seed
 from roarline.stages import evaluate_class_masks, evaluate_grids
-from roarline.stages.ground_truth import Kind, Objects, known_kind
+from roarline.stages.difficult_subset import Flags, in_difficult_subset, read_flags
+from roarline.stages.ground_truth import Kind, Objects, Truth, known_kind
 from roarline.stages.job import Context, Job
 from roarline.stages.localization_batch import Batch, Batches
 from roarline.stages.localization_metrics import (
@@ -46,7 +48,7 @@ from roarline.stages.scored_rows import Rows, image_size, rows_per_part, rows_to
 
 STAGE = "evaluate-localization"
 CLASS_MEAN = "mean over classes"
-_POINTING = "pointing_game"
+_BY_CLASS = ("pointing_game", DIFFICULT_SUBSET)
 _LONGEST_STATUS = "U120"
 
 
@@ -87,13 +89,15 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         size = image_size(dataset, maps)
         kinds = _kinds(dataset, parameters)
         objects = _objects(dataset, size, kinds, parameters)
+        file = job.local.get("difficult_subset")
+        flags = read_flags(Path(file), dataset.num_classes) if file and DIFFICULT_SUBSET in metrics else None
         parts = ColumnParts(writer.parts, len(rows), rows_per_part(*size), _shapes(metrics, parameters))
         done = len(rows) - len(parts.missing_rows)
         for index in parts.missing:
             context.progress(done, len(rows), "rows")
             span = parts.spans[index]
             images = reader.read(rows.images[span]) if network else None
-            batches = batches_of(rows, span, maps, dataset, objects, kinds, images, network, parameters, device)
+            batches = batches_of(rows, span, maps, dataset, objects, kinds, images, network, parameters, device, flags)
             parts.write(index, _columns(metrics, batches))
             done += span.stop - span.start
         context.progress(done, len(rows), "rows")
@@ -111,8 +115,9 @@ def batches_of(
     network: Network | None,
     parameters: Mapping[str, Any],
     device: torch.device,
+    flags: Flags | None = None,
 ) -> Batches:
-    """Some rows, for every metric."""
+    """Some rows, for every metric; ``flags`` say which are in the difficult subset, where a file does."""
     values = apply_sign(torch.from_numpy(maps.maps(rows.maps[span])).to(device), parameters["sign"])
     values = values.amax(dim=1) if values.ndim == 4 else values
     images_at, targets = rows.images[span], rows.targets[span]
@@ -133,6 +138,7 @@ def batches_of(
         multi_label=dataset.multi_label,
         images=normalised,
         logits_of=network.logits_of if network else None,
+        in_subset=_in_subset(dataset, images_at, targets, truths, kinds, flags),
     )
     return Batches(batch, truths, kinds, perfect=parameters.get("perfect", False))
 
@@ -159,12 +165,24 @@ def write_scores(folder: Path, rows: Rows, columns: Columns, metrics: Sequence[s
             statuses = columns[f"status of {metric}"].tolist()
             values = _failed_as_nan(columns[f"features of {metric}"], statuses)
             features[metric] = Features(values, statuses, FEATURES[metric][1], ground_truth=kind)
-        elif metric == _POINTING:
+        elif metric in _BY_CLASS:
             statuses = columns["statuses"][:, scored.index(metric)].tolist()
             values = _failed_as_nan(columns["values"][:, [settings.index((metric, ""))]], statuses)
             features[metric] = Features(values, statuses, "mean_value", CLASS_MEAN, rows.targets, kind)
     if features:
         write_features(folder / FEATURES_FILE, rows.sample_ids, rows.targets, features)
+
+
+def _in_subset(
+    dataset: DatasetFile,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    truths: Mapping[Kind, Truth],
+    kinds: Mapping[str, Kind],
+    flags: Flags | None,
+) -> np.ndarray | None:
+    kind = kinds.get(DIFFICULT_SUBSET)
+    return None if kind is None else in_difficult_subset(dataset, rows, targets, truths[kind], kind, flags)
 
 
 def _failed_as_nan(values: np.ndarray, statuses: list[str]) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from roarline.artifacts.class_masks import CLASS_MASKS_FILE
 from roarline.artifacts.classifier import CARD_FILE, CURVE_FILE, WEIGHTS_FILE, ClassifierCard
 from roarline.artifacts.curves import CURVES_FILE, read_curves
 from roarline.artifacts.dataset import DATASET_FILE, SPLITS, DatasetFile
@@ -234,6 +235,8 @@ def _localization(artifact: Artifact, options: Options) -> Iterator[str]:
     for name, target in ((SCORES_FILE, "scores.csv"), (MATRIX_FILE, "class_matrix.csv")):
         if name in artifact.manifest.files:
             yield _table(artifact, name, options.out / target)
+    if CLASS_MASKS_FILE in artifact.manifest.files:
+        yield from export_layouts.class_masks(artifact.file(CLASS_MASKS_FILE), options.out)
     if FEATURES_FILE in artifact.manifest.files:
         table = read_features(artifact.file(FEATURES_FILE))
         arrays = {metric: features.values for metric, features in table.metrics.items()}

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from roarline.artifacts.class_masks import read_class_masks
 from roarline.artifacts.dataset import DatasetFile
 from roarline.artifacts.files import atomic_path
 from roarline.artifacts.maps import MapsFile
@@ -69,6 +70,27 @@ def masks(
     yield f"{out / 'masks' / folder}: {len(merged)} masks, those of an image merged, as NN-Explainer reads them (npz)"
     if count:
         yield f"{out / 'class_masks'}: {count} masks of single classes, as NN-Explainer reads them (npz)"
+
+
+def class_masks(path: Path, out: Path) -> Iterator[str]:
+    """Write the masks of a class-specific matrix, of every class for each class that an image has.
+
+    Args:
+        path: ``class_masks.h5``.
+
+    Yields:
+        One line for what was written.
+    """
+    count, names = 0, [found.sample_id for found in read_class_masks(path)]
+    stem_of = dict(zip(names, stems([image_id(one) for one in names]), strict=True))
+    for found in read_class_masks(path):
+        for label in found.present:
+            for of, mask in zip(found.classes, found.masks, strict=True):
+                if not np.isnan(mask).any():
+                    place = out / "class_masks" / f"target_class_{label}" / f"masks_for_class_{of}"
+                    _npz(place / f"{stem_of[found.sample_id]}.npz", mask)
+                    count += 1
+    yield f"{out / 'class_masks'}: {count} masks of every class, as NN-Explainer reads them (npz)"
 
 
 def _labels(dataset: DatasetFile, ids: Sequence[str]) -> dict[str, list[int]]:

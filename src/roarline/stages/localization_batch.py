@@ -39,6 +39,7 @@ class Batch:
         seeds: [B], for draws of a row's own.
         right: [B], whether the classifier decides for the target's class.
         images: [B, C, H, W] normalised; None where no metric asks the network.
+        in_subset: [B], whether the pair is difficult; None where no metric asks.
         logits_of: Images to logits [B, K]; None where no metric asks the network.
     """
 
@@ -52,6 +53,7 @@ class Batch:
     multi_label: bool
     images: Tensor | None = None
     logits_of: Callable[[Tensor], Tensor] | None = None
+    in_subset: np.ndarray | None = None
 
     @cached_property
     def pair(self) -> Segmented:

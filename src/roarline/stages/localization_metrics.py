@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from roarline.config.localization import DIFFICULT_SUBSET, POINTING
 from roarline.config.metrics import METRICS
 from roarline.evaluation import complexity, mask_boxes, max_box_accuracy, pixel_precision, pointing, relevance
 from roarline.evaluation import segmentation_scores as segmentation
@@ -23,12 +24,12 @@ OK = "ok"
 NO_OBJECT = "the image has no object of the target's class"
 NO_BOX = "the image has no box of the target's class"
 DIFFICULT = "all objects of the target's class are difficult"
+NOT_IN_SUBSET = "not in the difficult subset"
 NO_MASK = "the map has values outside [0, 1] and was to be taken as a mask as it is"
 NOT_FINITE = "the classifier's output is NaN or infinite"
 UNDEFINED = "the metric is undefined for this row"
 MEAN_SETTING = "mean over thresholds"
 _CURVES = {"f1_curve": segmentation.f1_curve, "discrete_iou_curve": segmentation.iou_curve}
-_SKIP_DIFFICULT = ("pointing_game", "stochastic_pointing_game")
 _V2_OVERLAPS = (0.3, 0.5, 0.7)
 
 Column = tuple[str, str]  # metric, setting
@@ -52,13 +53,14 @@ def _om(batch: Batch) -> Tensor:
     return torch.where(wrong, 1.0, located)
 
 
+def _pointing(batch: Batch) -> Tensor:
+    ties: Literal["first", "shared"] = "first" if batch.settings["compat"] == "original" else "shared"
+    return pointing.pointing_hits(batch.maps, batch.truth.masks, tolerance_px=batch.settings["tolerance_px"], ties=ties)
+
+
 SCALARS: dict[str, Compute] = {
-    "pointing_game": lambda b: pointing.pointing_hits(
-        b.maps,
-        b.truth.masks,
-        tolerance_px=b.settings["tolerance_px"],
-        ties="first" if b.settings["compat"] == "original" else "shared",
-    ),
+    "pointing_game": _pointing,
+    DIFFICULT_SUBSET: _pointing,
     "stochastic_pointing_game": lambda b: pointing.stochastic_pointing_hits(
         b.maps, b.truth.masks, seeds=b.seeds, draws=b.settings["draws"], tolerance_px=b.settings["tolerance_px"]
     ),
@@ -207,8 +209,10 @@ def statuses_of(metric: str, batch: Batch, values_B: np.ndarray) -> list[str]:
             statuses.append(NO_OBJECT)
         elif "boxes" in needs and without_box[row] and not np.isfinite(value):
             statuses.append(NO_BOX)
-        elif metric in _SKIP_DIFFICULT and batch.truth.difficult[row]:
+        elif metric in POINTING and batch.truth.difficult[row]:
             statuses.append(DIFFICULT)
+        elif metric == DIFFICULT_SUBSET and batch.in_subset is not None and not batch.in_subset[row]:
+            statuses.append(NOT_IN_SUBSET)
         elif not np.isfinite(value):
             statuses.append(NOT_FINITE if "network" in needs else UNDEFINED)
         else:
