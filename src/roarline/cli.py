@@ -143,7 +143,10 @@ def gc(
 def explain(
     image: Annotated[Path, typer.Argument(help="An image file.")],
     classifier: Annotated[str, typer.Option(help="A classifier artifact (folder or STAGE/KEY), or torchvision:NAME.")],
-    method: Annotated[str, typer.Option(help="A name of `roarline list methods`, or a dotted path.")],
+    method: Annotated[str | None, typer.Option(help="A name of `roarline list methods`, or a dotted path.")] = None,
+    explainer: Annotated[
+        str | None, typer.Option(help="Instead of a method: an explainer artifact (folder or STAGE/KEY).")
+    ] = None,
     target: Annotated[str | None, typer.Option(help="Class index or name; default: the predicted class.")] = None,
     param: Annotated[
         list[str] | None,
@@ -161,8 +164,9 @@ def explain(
     from roarline.execution import commands
 
     commands.explain(
-        image, classifier, method, target, param or [], weights, output, device, artifacts, batched=not unbatched
-    )
+        image, classifier, method, target, param or [], weights, output, device, artifacts,
+        explainer=explainer, batched=not unbatched,
+    )  # fmt: skip
 
 
 @app.command()

@@ -13,9 +13,11 @@ from roarline.data.decoding import resize_and_crop, to_array
 from roarline.data.loading import normalise
 from roarline.errors import DataError, MethodError, ModelError, UserInputError
 from roarline.models.load import load_classifier
+from roarline.models.load_explainer import load_explainer
 from roarline.stages import explain as stage
 from roarline.stages.explain import explain, find_class
 from tests.stages.toy_classifier import toy_classifier, toy_dataset
+from tests.stages.toy_explainer import toy_explainer
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -71,6 +73,32 @@ def test_multi_label_probability_is_each_classes_own(store, photo, tmp_path):
     result = run(store, photo, str(classifier.path), tmp_path, target="1")
     logits = load_classifier(classifier)[0](middle(photo))
     assert result.probability == pytest.approx(float(torch.sigmoid(logits[0, 1])), rel=1e-5)
+
+
+def test_an_explainer_draws_the_map_of_its_own_classifier(store, photo, tmp_path):
+    classifier = toy_classifier(store, side=20)
+    artifact = toy_explainer(store, classifier)
+    result = run(store, photo, str(classifier.path), tmp_path, None, explainer=str(artifact.path), target="2")
+    model, card = load_classifier(classifier)
+    network, _ = load_explainer(
+        artifact, model, classifier_artifact=classifier, class_names=card.class_names, input_size=(20, 20)
+    )
+    with torch.no_grad():
+        expected = network.masks(model, middle(photo))[0, 2]
+    np.testing.assert_allclose(result.map_HW, expected.numpy(), rtol=1e-4, atol=1e-6)
+    assert "; nn_explainer on small_cnn" in result.summary
+
+
+def test_an_explainer_of_another_classifier_is_refused(store, photo, classifier, tmp_path):
+    other = toy_classifier(store, side=20, params={"width": 8})
+    explainer = str(toy_explainer(store, other).path)
+    with pytest.raises(ModelError, match=rf"trained for classifier .*{other.digest[:16]}.*this is .*{classifier}"):
+        run(store, photo, classifier, tmp_path, None, explainer=explainer)
+    with pytest.raises(UserInputError, match="expected an explainer of train-explainer"):
+        run(store, photo, classifier, tmp_path, None, explainer=classifier)
+    for method, given, params in (("gradient", explainer, None), (None, None, None), (None, explainer, {"a": 1})):
+        with pytest.raises(UserInputError, match="give --method with its parameters, or --explainer"):
+            run(store, photo, classifier, tmp_path, method, explainer=given, params=params)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])

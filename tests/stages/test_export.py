@@ -22,7 +22,8 @@ from roarline.report.pictures import heat_map
 from roarline.stages.export import export, file_name
 from roarline.stages.job import Job
 from tests.report.make_experiment import Recipe, make, map_rows, summary_columns
-from tests.stages.toy_classifier import make_artifact
+from tests.stages.toy_classifier import make_artifact, toy_classifier
+from tests.stages.toy_explainer import toy_explainer
 
 _RECIPE = Recipe(modes=("roar",), metrics=("morf",), fractions=(0.5,), repeats=1)
 
@@ -192,12 +193,19 @@ def test_several_labels_are_listed_together(store: Store, tmp_path: Path):
     assert read_csv(tmp_path / "out" / "samples.csv")["label"][:3] == ["", "one two", "two three"]
 
 
+def test_an_explainers_files_and_whose_it_is(store: Store, tmp_path: Path):
+    classifier = toy_classifier(store)
+    said = list(export(toy_explainer(store, classifier), tmp_path / "out"))
+    assert said[-1].startswith(f"weights of a nn_explainer for classifier {classifier.manifest.key[:16]} (small_cnn)")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"explainer.json", "weights.safetensors"}
+
+
 def test_an_unknown_stage_is_refused(store: Store, tmp_path: Path):
-    with store.writer("train-explainer", 1, "a" * 64, "x", {}, {}) as writer:
+    with store.writer("evaluate-sanity", 1, "a" * 64, "x", {}, {}) as writer:
         assert writer is not None
         (writer.out / "x.json").write_text("{}")
-    with pytest.raises(UserInputError, match="'train-explainer' can't be exported; those of prepare-data"):
-        list(export(store.open("train-explainer", "a" * 64), tmp_path))
+    with pytest.raises(UserInputError, match="'evaluate-sanity' can't be exported; those of prepare-data"):
+        list(export(store.open("evaluate-sanity", "a" * 64), tmp_path))
 
 
 @given(st.text(max_size=400))

@@ -181,7 +181,7 @@ def _is_awaited(item: Artifact, kept: set[str]) -> bool:
 def explain(
     image: Path,
     classifier: str,
-    method: str,
+    method: str | None,
     target: str | None,
     params: Sequence[str],
     weights: Path | None,
@@ -189,6 +189,7 @@ def explain(
     device: str,
     root: Path,
     *,
+    explainer: str | None = None,
     batched: bool = True,
 ) -> None:
     """`roarline explain`."""
@@ -202,6 +203,7 @@ def explain(
         classifier,
         method,
         store=Store(root),
+        explainer=None if explainer is None else str(find_artifact(explainer, root).path),
         target=target,
         params=_params(params),
         batched=batched,

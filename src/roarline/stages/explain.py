@@ -18,6 +18,7 @@ from roarline.artifacts.maps import MapRows, check_rows
 from roarline.artifacts.store import Artifact, Store
 from roarline.attribution.call import PREDICTED, attribute, find_method
 from roarline.attribution.surroundings import Surroundings
+from roarline.config.experiment import EXPLAINER
 from roarline.config.load import parse_params
 from roarline.config.methods import METHODS
 from roarline.data.decoding import decode, resized, to_array
@@ -28,10 +29,12 @@ from roarline.imaging.reduction import reduce_channels
 from roarline.imaging.removal import remove
 from roarline.models.build import build
 from roarline.models.load import load_classifier
+from roarline.models.load_explainer import load_explainer
 from roarline.report.explanation import Explanation, check_format, draw
 from roarline.report.gallery import plane
 from roarline.report.pictures import as_picture
 from roarline.seeds import derive_seed
+from roarline.stages.surroundings import masks_of
 
 _TORCHVISION = "torchvision:"
 _NEAR_NAMES, _TITLE_LENGTH = 3, 48
@@ -95,9 +98,10 @@ class ExplainResult:
 def explain(
     image: Path,
     classifier: str,
-    method: str,
+    method: str | None,
     *,
     store: Store,
+    explainer: str | None = None,
     target: str | None = None,
     params: Mapping[str, Any] | None = None,
     batched: bool = True,
@@ -111,8 +115,9 @@ def explain(
     Args:
         image: An image file.
         classifier: Folder of a ``classifier`` artifact, or ``torchvision:NAME``.
-        method: A name of the table or a dotted path.
+        method: A name of the table or a dotted path; None with ``explainer``.
         store: Where artifacts lie.
+        explainer: Instead of a method: folder of an ``explainer`` artifact, which draws the map.
         target: Class index or name; None: the predicted class.
         params: Of the method.
         batched: False: the user's method is called with one image [1, C, H, W] and one label.
@@ -125,6 +130,9 @@ def explain(
     """
     check_format(output)
     make_output_folder(output.parent)
+    if (method is None) == (explainer is None) or (explainer is not None and params):
+        raise UserInputError("give --method with its parameters, or --explainer, which has them in its artifact")
+    method = method or EXPLAINER
     component = METHODS.get(method)
     settings = dict(params or {})
     if component is not None:
@@ -132,6 +140,7 @@ def explain(
     subject = _load(classifier, store, weights)
     images = subject.prepare(decode(_read(image), str(image))).to(device)
     chosen = PREDICTED if target is None else find_class(target, subject.class_names)
+    network, drawn_by = (None, method) if explainer is None else _explainer(explainer, subject, images, store)
     result = attribute(
         subject.model.to(device),
         images,
@@ -140,7 +149,10 @@ def explain(
         seed_of=lambda row, label: derive_seed(0, "explain", method, image.name, label),
         sample_ids=[image.name],
         surroundings=Surroundings(
-            shared_seed=derive_seed(0, "explain", method, "shared"), mean=subject.mean, std=subject.std
+            shared_seed=derive_seed(0, "explain", method, "shared"),
+            mean=subject.mean,
+            std=subject.std,
+            explainer=masks_of(network.to(device)) if network is not None else None,
         ),
     )
     channels = component.channels if component else "sum"
@@ -160,8 +172,8 @@ def explain(
     draw(
         Explanation(
             title=f"{_short(image.name)}: {explained}" + ("" if label == predicted else f"\npredicted: {best}"),
-            subtitle=f"{method}{_in_words(settings)} on {subject.name}",
-            method=method,
+            subtitle=f"{drawn_by}{_in_words(settings)} on {subject.name}",
+            method=drawn_by,
             picture=subject.restore(images),
             map_HW=map_HW,
             masked=subject.restore(kept),
@@ -172,7 +184,7 @@ def explain(
     other = "the predicted class" if label == predicted else f"the network predicts {best}"
     return ExplainResult(
         label, subject.class_names[label], float(probabilities[label]), predicted, map_HW, output,
-        summary=f"{image.name}: {explained}, {other}; {method} on {subject.name}",
+        summary=f"{image.name}: {explained}, {other}; {drawn_by} on {subject.name}",
     )  # fmt: skip
 
 
@@ -196,6 +208,27 @@ def find_class(target: str, class_names: Sequence[str]) -> int:
     near = difflib.get_close_matches(target.lower(), lowered, n=_NEAR_NAMES, cutoff=0.5)
     hint = f"; did you mean {' or '.join(repr(class_names[lowered.index(name)]) for name in near)}?" if near else ""
     raise UserInputError(f"target {target!r}: the classifier has no class of this name{hint}")
+
+
+def _explainer(explainer: str, subject: Classifier, images: Tensor, store: Store) -> tuple[nn.Module, str]:
+    """The network of an explainer artifact, and which explainer it is."""
+    artifact = Artifact(store, Path(explainer))
+    if artifact.manifest.stage != "train-explainer":
+        raise UserInputError(
+            f"{explainer}: made by {artifact.manifest.stage}, expected an explainer of train-explainer"
+        )
+    if subject.artifact is None:
+        raise UserInputError(
+            f"--explainer {explainer} goes with the classifier artifact it was trained for, not with {subject.name}"
+        )
+    network, card = load_explainer(
+        artifact,
+        subject.model,
+        classifier_artifact=subject.artifact,
+        class_names=subject.class_names,
+        input_size=(int(images.shape[-2]), int(images.shape[-1])),
+    )
+    return network, card.explainer
 
 
 def _load(classifier: str, store: Store, weights: Path | None) -> Classifier:

@@ -16,6 +16,7 @@ from roarline.artifacts.class_masks import CLASS_MASKS_FILE
 from roarline.artifacts.classifier import CARD_FILE, CURVE_FILE, WEIGHTS_FILE, ClassifierCard
 from roarline.artifacts.curves import CURVES_FILE, read_curves
 from roarline.artifacts.dataset import DATASET_FILE, SPLITS, DatasetFile
+from roarline.artifacts.explainer import EXPLAINER_FILE, ExplainerCard
 from roarline.artifacts.features import FEATURES_FILE, read_features
 from roarline.artifacts.files import atomic_path, make_output_folder, read_json
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
@@ -307,9 +308,18 @@ def _page(artifact: Artifact, options: Options) -> Iterator[str]:
         yield _copy(artifact, name, options.out)
 
 
+def _explainer(artifact: Artifact, options: Options) -> Iterator[str]:
+    card = ExplainerCard.read(artifact.file(EXPLAINER_FILE))
+    for name in sorted(artifact.manifest.files):
+        yield _copy(artifact, name, options.out)
+    known = card.classifier
+    yield f"weights of a {card.explainer} for classifier {known.key[:16]} ({known.arch})"
+
+
 _EXPORTERS: dict[str, Callable[[Artifact, Options], Iterator[str]]] = {
     "prepare-data": _dataset,
     "train-cls": _classifier,
+    "train-explainer": _explainer,
     "extract-attribution-maps": _maps,
     "evaluate-roar": _retraining,
     "evaluate-f-fidelity": _scores,

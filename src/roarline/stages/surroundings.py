@@ -40,7 +40,7 @@ def surroundings_of(
         seen_as: What becomes of images before this network sees them; of references too.
         explainer: A trained one, on the CPU; see ``explainer_of``.
     """
-    masks = _masks_of(explainer.to(device).to(memory_format=torch.channels_last)) if explainer is not None else None  # type: ignore[call-overload]
+    masks = masks_of(explainer.to(device).to(memory_format=torch.channels_last)) if explainer is not None else None  # type: ignore[call-overload]
     return Surroundings(
         shared_seed=derive_seed(seed, purpose, "shared"),
         mean=card.mean,
@@ -76,7 +76,9 @@ def explainer_of(
     return network
 
 
-def _masks_of(network: nn.Module) -> Callable[[nn.Module, Tensor], Tensor]:
+def masks_of(network: nn.Module) -> Callable[[nn.Module, Tensor], Tensor]:
+    """What an explainer's network draws, as ``Surroundings`` has it."""
+
     def masks(model: nn.Module, images_BCHW: Tensor) -> Tensor:
         drawn: Tensor = network.masks(model, images_BCHW)  # type: ignore[operator]
         return drawn
