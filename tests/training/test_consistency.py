@@ -92,6 +92,34 @@ def test_compat_and_weight_are_those_of_the_settings(compat):
     assert term.item() == pytest.approx(expected[compat], rel=1e-5)
 
 
+class ChannelsLast(nn.Module):
+    """Its last layer with places puts the channels last, as Swin's does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.linear = nn.Conv2d(3, 5, 3, stride=2, padding=1), nn.LayerNorm(5), nn.Linear(5, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.norm(self.conv(images).permute(0, 2, 3, 1))
+        return self.linear(features.square().mean((1, 2)))
+
+
+def test_maps_of_a_layer_with_its_channels_last_are_sums_over_channels():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = ChannelsLast()
+    train, chosen = images(6), settings(consistency={"weight": 5, "layer": "norm"})
+    objective = ConsistentClassification(
+        Classification(model, chosen, multi_label=False), chosen.consistency, train, None, seed=0
+    )
+    _, maps = objective._maps(train.images, train.labels)
+    features = model.norm(model.conv(train.images).permute(0, 2, 3, 1))
+    # d(logit)/d(feature) = weight · 2 · feature / 16 places
+    expected = (features.square() * model.linear.weight[train.labels][:, None, None] / 8).sum(-1).relu()
+    assert maps.shape == (6, 4, 4)
+    torch.testing.assert_close(maps, expected)
+
+
 def test_an_image_that_shows_nothing_adds_nothing():
     train = images(24, several=True)
     train.labels[0] = 0

@@ -6,6 +6,7 @@ Shapes: B images of a batch, K classes, C channels, H × W px.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +120,7 @@ class ConsistentClassification:
         with torch.enable_grad(), recording(self.trained, self.layer, images, keep_graph=True) as recorded:
             logits = self.trained(images)
             scores = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
-            return logits, class_maps(recorded.outputs[0], scores)
+            return logits, class_maps(recorded.outputs[0], scores, partial(recorded.grid, self.layer))
 
 
 def _with_negatives(split: Split, drawn: Drawn) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -7,6 +7,7 @@ Shapes: B images, K channels of a layer, h × w cells of its map, H × W px.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -20,12 +21,13 @@ Compat = Literal["corrected", "original"]
 _TINY = 1e-8
 
 
-def class_maps(features_BKhw: Tensor, scores_B: Tensor) -> Tensor:
+def class_maps(features: Tensor, scores_B: Tensor, grid: Callable[[Tensor], Tensor] = lambda values: values) -> Tensor:
     """Raw Grad-CAM of each image's own score, cell by cell, without its negative part; differentiable.
 
     Args:
-        features_BKhw: What the layer gave, in the graph of ``scores_B``.
+        features: What the layer gave, in the graph of ``scores_B``.
         scores_B: The target class's logit of each image; no score depends on another image's features.
+        grid: Makes [B, K, h, w] of features of another layout: tokens, or channels in the last dimension.
 
     Returns:
         [B, h, w], ≥ 0, in the graph, of the features' dtype, at least float32.
@@ -35,11 +37,11 @@ def class_maps(features_BKhw: Tensor, scores_B: Tensor) -> Tensor:
 
     Source: spec S2.2: relu(Σ_k g ⊙ F) with g = ∂ Σ scores / ∂ F, not pooled over cells.
     """
-    (gradients,) = torch.autograd.grad(scores_B.sum(), features_BKhw, create_graph=True, allow_unused=True)
+    (gradients,) = torch.autograd.grad(scores_B.sum(), features, create_graph=True, allow_unused=True)
     if gradients is None:
         raise ModelError("consistency.layer: the logits don't depend on what this layer gives; choose another")
-    wide = torch.promote_types(features_BKhw.dtype, torch.float32)
-    return grad_cam(features_BKhw.to(wide), gradients.to(wide), "elementwise").relu()
+    wide = torch.promote_types(features.dtype, torch.float32)
+    return grad_cam(grid(features).to(wide), grid(gradients).to(wide), "elementwise").relu()
 
 
 def normalised(maps_Bhw: Tensor, compat: Compat = "corrected") -> Tensor:
