@@ -50,6 +50,7 @@ class Classifier:
         mean, std: Of the normalisation of [0, 1] pixel values.
         crops_only: The centre is cut from the image as it is.
         stretched: Both sides are resized to resize_px.
+        artifact: That it was read from; None where it comes from elsewhere.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Classifier:
     std: Sequence[float]
     crops_only: bool = False
     stretched: bool = False
+    artifact: Artifact | None = None
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Network input [1, 3, H, W] of one RGB image."""
@@ -244,6 +246,7 @@ def _load(classifier: str, store: Store, weights: Path | None) -> Classifier:
     return Classifier(
         card.arch, model, card.class_names, card.multi_label, card.resize_px, size, card.mean, card.std,
         crops_only=card.crop_px is not None and card.resize_px is None, stretched=bool(card.stretched),
+        artifact=artifact,
     )  # fmt: skip
 
 
