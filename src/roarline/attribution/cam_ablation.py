@@ -109,5 +109,5 @@ def _ablated_logits(
     for channel_n in torch.split(channels, at_once):
         kept_nC = torch.ones(len(channel_n), output.shape[dimension], dtype=torch.bool, device=output.device)
         kept_nC.scatter_(1, channel_n[:, None], value=False)
-        kept = kept_nC.unflatten(1, [-1 if axis == dimension else 1 for axis in range(1, output.ndim)])
+        kept = kept_nC.view(-1, *(output.shape[axis] if axis == dimension else 1 for axis in range(1, output.ndim)))
         yield channel_n, replay.logits(row, output.where(kept, 0.0))
