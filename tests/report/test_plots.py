@@ -7,7 +7,11 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
+from roarline.report import plots
 from roarline.report.palette import line_styles
 from roarline.report.panels import Level, Line, Panel
 from roarline.report.plots import draw
@@ -31,6 +35,22 @@ def test_a_figure_is_one_svg_with_every_line_in_its_colour():
     for style in _STYLES.values():
         assert style.colour.lower() in svg.lower()
     assert "<image" not in svg
+
+
+@pytest.mark.parametrize("letters", [1, 8, 18, 24, 28, 34])
+def test_a_legend_never_leaves_the_figure(monkeypatch, letters):
+    """Nor has it fewer columns than fit: with one more it would leave it."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr(plots, "as_svg", lambda figure: drawn.append(figure) or b"")
+    lines = tuple(Line(f"{'m' * letters}{index}", (0.1,), (0.9,), (None,), (None,)) for index in range(8))
+    level = Level("always the most frequent class (10.0 %)", 0.1)
+    draw([Panel("p", "t", "x", "y", lines, (level,))], line_styles([(line.name, False) for line in lines]))
+    (figure,) = drawn
+    legend = figure.legends[0].get_window_extent(FigureCanvasAgg(figure).get_renderer())
+    assert legend.x0 >= figure.bbox.x0
+    assert legend.x1 <= figure.bbox.x1
+    columns = len({round(text.get_window_extent().x0) for text in figure.legends[0].get_texts()})
+    assert columns == 3 or legend.width * (columns + 1) / columns > 0.9 * figure.bbox.width
 
 
 def test_equal_numbers_give_equal_bytes():

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from roarline.report.palette import LineStyle
@@ -19,6 +22,8 @@ from roarline.report.panels import Line, Panel
 WIDTH_IN, _AXES_HEIGHT_IN, _LEGEND_ROW_IN = 5.4, 3.25, 0.215
 _TOP_IN, _BOTTOM_IN, _LEFT_IN, _RIGHT_IN = 0.38, 0.5, 0.68, 0.12
 INK, SOFT = "#1f2328", "#6b7280"
+_LEGEND_PT, _LEGEND_HANDLE, _LEGEND_GAP = 9.0, 3.2, 1.4
+"""Letters in points; a line's sample and the space between columns in letters' heights."""
 _STYLE = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10.0,
@@ -38,7 +43,7 @@ _STYLE = {
     "lines.linewidth": 1.8,
     "lines.markersize": 5.0,
     "legend.frameon": False,
-    "legend.fontsize": 9.0,
+    "legend.fontsize": _LEGEND_PT,
     "text.parse_math": False,
     "svg.fonttype": "path",
     "svg.hashsalt": "roarline",
@@ -74,7 +79,7 @@ def figure_style() -> Iterator[None]:
 
 def _draw_one(panel: Panel, styles: Mapping[str, LineStyle], y_range: tuple[float, float] | None) -> bytes:
     names = [line.name for line in panel.lines] + [level.label for level in panel.levels]
-    columns = 2 if max(map(len, names)) > 18 else 3
+    columns = _legend_columns(names)
     legend_in = _LEGEND_ROW_IN * -(-len(names) // columns) + 0.08 + _TICK_LETTER_IN * _longest(panel.x_ticks)
     height_in = _TOP_IN + _AXES_HEIGHT_IN + _BOTTOM_IN + legend_in
     figure = Figure(figsize=(WIDTH_IN, height_in), facecolor="white")
@@ -90,8 +95,22 @@ def _draw_one(panel: Panel, styles: Mapping[str, LineStyle], y_range: tuple[floa
     for index, line in enumerate(panel.lines):
         _add_line(axes, line, styles[line.name], len(panel.lines) - index)
     _set_axes(axes, panel, y_range)
-    figure.legend(loc="lower center", ncols=columns, handlelength=3.2, columnspacing=1.4, borderaxespad=0.2)
+    figure.legend(
+        loc="lower center", ncols=columns, handlelength=_LEGEND_HANDLE, columnspacing=_LEGEND_GAP, borderaxespad=0.2
+    )
     return as_svg(figure)
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    """As many as fit side by side, at most three; names go down a column first."""
+    font = FontProperties(family="DejaVu Sans", size=_LEGEND_PT)
+    widths = [TextPath((0, 0), name, prop=font).get_extents().width for name in names]
+    for columns in (3, 2):
+        widest = [max(column, default=0.0) for column in np.array_split(np.array(widths), columns)]
+        beside = _LEGEND_PT * (columns * (_LEGEND_HANDLE + 0.8) + (columns - 1) * _LEGEND_GAP + 2)
+        if (sum(widest) + beside) / 72 <= WIDTH_IN:
+            return columns
+    return 1
 
 
 def as_svg(figure: Figure) -> bytes:
