@@ -19,7 +19,7 @@ from roarline.stages.job import Job
 def pretend(pipe: Connection, root: Path, device: str, loader_threads: int) -> None:
     """A worker that does what a job's label says, and notes when it ran and with how many threads."""
     while (jobs := pipe.recv()) is not None:
-        (job,) = jobs
+        job = jobs[0]
         with (root / "tries").open("a") as tries:
             tries.write(f"{job.key}\n")
         if job.label == "dies" or (job.label == "dies once" and (root / "tries").read_text().count(job.key) == 1):
@@ -28,7 +28,8 @@ def pretend(pipe: Connection, root: Path, device: str, loader_threads: int) -> N
         time.sleep(0.1)
         with (root / "ran").open("a") as ran:
             ran.write(f"{begin} {time.monotonic()} {job.threads}\n")
-        pipe.send({job.key: Message("failed", "no such layer", 2) if job.label == "fails" else Message("made")})
+        said = Message("failed", "no such layer", 2) if job.label == "fails" else Message("made")
+        pipe.send({one.key: said for one in jobs})
 
 
 class Notes:
@@ -84,6 +85,18 @@ def test_jobs_that_run_together_use_no_more_threads_than_there_are(executor: Loc
     assert len(ran) == 9
     for begin, _, _ in ran:
         assert sum(threads for start, end, threads in ran if start <= begin < end) <= 2
+
+
+def test_a_stack_goes_to_one_worker_whole_while_another_is_free(executor: LocalExecutor) -> None:
+    def stacked(key: str) -> Job:
+        return Job("s", 1, key, "", {"threads": 1, "engine": "stacked"}, {}, local={"stack": 3})
+
+    notes, done = Notes(), set[str]()
+    assert executor.run([stacked(f"k{n}") for n in range(7)], done, notes) == {}
+    assert notes.said_of == []  # no worker was sent nothing, and died of it
+    assert done == {f"k{n}" for n in range(7)}
+    tried = (executor.root / "tries").read_text().split()
+    assert sorted(tried) == ["k0", "k3", "k6"]  # the first of each stack, once
 
 
 def test_a_job_wider_than_the_machine_runs_alone(executor: LocalExecutor) -> None:

@@ -92,8 +92,8 @@ class LocalExecutor:
             if not is_ready(job, done):
                 continue
             together = tuple(one for one in stacks[job.key] if one in queue)
-            if not all(is_ready(one, done) for one in together):
-                continue
+            if not together or not all(is_ready(one, done) for one in together):
+                continue  # none is left of a stack that has just been placed
             used = sum(worker.jobs[0].threads for worker in self._workers if worker.jobs)
             if self.cpu_threads is not None and used and used + job.threads > self.cpu_threads:
                 return  # in order: a wide job isn't overtaken for ever by narrow ones
