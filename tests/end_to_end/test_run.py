@@ -44,6 +44,16 @@ def test_two_workers_and_shards_give_the_same_digests_as_one(program: Program, u
     assert program.digests() == undisturbed.digests()
 
 
+def test_two_workers_train_stacks_of_cells_under_the_default_engine(program: Program, undisturbed: Program) -> None:
+    shutil.copytree(undisturbed.folder, program.folder, dirs_exist_ok=True)
+    # Alone: retraining, so that its cells are all that two workers have to share.
+    out = program("evaluate-roar", "tiny.yaml", "--set", "evaluate-roar.engine=auto", "--set", "runtime.workers=2")
+    cells = [a for a in program.store.artifacts() if a.manifest.parameters.get("engine") == "stacked"]
+    assert len(cells) == 2 + 3 * 2 + 3, out  # references, grid, probes: each an artifact of its own
+    assert "defect" not in out
+    assert "failed" not in out.lower()
+
+
 def test_changed_fractions_recompute_only_what_depends_on_them(program: Program, undisturbed: Program) -> None:
     shutil.copytree(undisturbed.folder, program.folder, dirs_exist_ok=True)
     before = {a.path: a.path.stat().st_mtime_ns for a in program.store.artifacts()}
