@@ -45,16 +45,7 @@ class LocalExecutor:
     _workers: list[_Worker] = field(default_factory=list)
 
     def run(self, jobs: Iterable[Job], done: set[str], watcher: Watcher) -> dict[str, Message]:
-        """Run jobs in dependency order.
-
-        Args:
-            jobs: In an order in which they can run.
-            done: Keys of artifacts that exist; grows.
-            watcher: Is told of each start, progress and end.
-
-        Returns:
-            Key to the last message of each job that failed, or that waits on one that did.
-        """
+        """See ``Executor``."""
         queue = [job for job in jobs if job.key not in done]
         stacks = mates(queue)
         tries: dict[str, int] = {}
