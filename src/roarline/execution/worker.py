@@ -49,11 +49,6 @@ def work(pipe: Connection, root: Path, device: str, loader_threads: int) -> None
         pipe.send(messages)
 
 
-def attempt(job: Job, context: Context, pipe: Connection) -> Message:
-    """Run one job and say how it ended; every failure is recorded for ``roarline status``."""
-    return attempt_stack([job], context, pipe)[job.key]
-
-
 def attempt_stack(jobs: Sequence[Job], context: Context, pipe: Connection) -> dict[str, Message]:
     """Run the jobs of a stack, which may be one, and say how each ended; every failure is recorded.
 
