@@ -1,13 +1,18 @@
 """A stack trains each network as it would be trained alone: batches, draws, epochs, ends and failures of its own."""
 
+import copy
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from roarline.config.training import TrainCls
 from roarline.errors import DataError, JobError, ModelError
+from roarline.models.build import build
 from roarline.models.stacking import StackedNetworks
 from roarline.seeds import derive_seed
 from roarline.training.batches import ResidentSplit
@@ -206,3 +211,27 @@ def test_out_of_memory_says_how_many_networks(monkeypatch):
     monkeypatch.setattr(OptimizerSteps, "make", full)
     with pytest.raises(JobError, match="too little memory for 3 networks with batch_size 16"):
         in_a_stack(settings(), members())
+
+
+def test_accuracies_of_a_whole_training_stay_within_the_interval_of_repeats():
+    digits = load_digits()
+    images = torch.from_numpy(digits.images / 16.0).float()[:, None].expand(-1, 3, -1, -1).contiguous()
+    train_split, test_split = (
+        ResidentSplit(images[part], torch.from_numpy(digits.target[part]).long())
+        for part in (slice(800), slice(800, None))
+    )
+    how = TrainCls.model_validate({"epochs": 6, "batch_size": 32, "optimizer": {"name": "adam", "lr": 0.005}, "scheduler": {"name": "one_cycle"}})
+    repeats = range(5)
+    networks = [build("small_cnn", {"width": 8}, 10, input_size=(8, 8), seed=seed) for seed in repeats]
+    single = []
+    for seed, model in enumerate(networks):
+        one = copy.deepcopy(model)
+        train(one, train_split, None, how, seed=seed)
+        single.append(evaluate(one, test_split).accuracy)
+    stack = StackedNetworks(networks, (8, 8))
+    fit_stack(stack, [Member(train_split, None, seed=seed) for seed in repeats], how)
+    stacked = [one.accuracy for one in evaluate_stack(stack, [test_split] * len(repeats))]
+    half_width = stats.t.ppf(0.975, len(repeats) - 1) * stats.sem(single)
+    assert 0.7 < min(single)  # they learn something, and differ
+    assert 0 < half_width < 0.05
+    assert abs(np.mean(stacked) - np.mean(single)) <= half_width
