@@ -21,15 +21,17 @@ def peers_python(folder: Path = FOLDER) -> tuple[str, str]:
     Returns:
         Its path, and why it is this process's own interpreter where the environment can't be made, else "".
     """
-    python, stamp = folder / "bin" / "python", folder / "requirements.txt"
-    wanted = REQUIREMENTS.read_text(encoding="utf-8")
+    python, stamp = folder / "bin" / "python", folder / "made-of.txt"
+    # Unlike a bare path this also follows what is installed there as a link: roarline itself.
+    shared = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    wanted = shared + REQUIREMENTS.read_text(encoding="utf-8")
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted and python.exists():
         return str(python), ""
     print(f"making {folder.name}/ for the peers …", file=sys.stderr)
     problem = _command(sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder))
     if not problem:
         packages = next(folder.glob("lib/python*/site-packages"))
-        (packages / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+        (packages / "shared.pth").write_text(shared, encoding="utf-8")
         problem = _command(
             sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps",
             "-r", str(REQUIREMENTS),

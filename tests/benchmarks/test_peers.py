@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,22 @@ def test_resident_batches_hold_every_image_once(settings: dict[str, Any]) -> Non
     images = torch.cat([images for images, _ in batches])
     assert len(batches) == 3
     assert sorted(images.sum((1, 2, 3)).tolist()) == sorted(batches.images.sum((1, 2, 3)).tolist())
+
+
+def test_the_peers_environment_has_roarline_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = environment._command
+    monkeypatch.setattr(environment, "_command", lambda *words: "" if "pip" in words else run(*words))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    python, problem = peers_python(tmp_path / ".bench-peers")
+    assert problem == ""
+    found = subprocess.run(
+        [python, "-c", "import roarline, sys; print(sys.prefix)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == str(tmp_path / ".bench-peers")
 
 
 def test_a_missing_peer_is_said_and_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -220,7 +220,9 @@ def test_accuracies_of_a_whole_training_stay_within_the_interval_of_repeats():
         ResidentSplit(images[part], torch.from_numpy(digits.target[part]).long())
         for part in (slice(800), slice(800, None))
     )
-    how = TrainCls.model_validate({"epochs": 6, "batch_size": 32, "optimizer": {"name": "adam", "lr": 0.005}, "scheduler": {"name": "one_cycle"}})
+    how = TrainCls.model_validate(
+        {"epochs": 6, "batch_size": 32, "optimizer": {"name": "adam", "lr": 0.005}, "scheduler": {"name": "one_cycle"}}
+    )
     repeats = range(5)
     networks = [build("small_cnn", {"width": 8}, 10, input_size=(8, 8), seed=seed) for seed in repeats]
     single = []
@@ -232,6 +234,6 @@ def test_accuracies_of_a_whole_training_stay_within_the_interval_of_repeats():
     fit_stack(stack, [Member(train_split, None, seed=seed) for seed in repeats], how)
     stacked = [one.accuracy for one in evaluate_stack(stack, [test_split] * len(repeats))]
     half_width = stats.t.ppf(0.975, len(repeats) - 1) * stats.sem(single)
-    assert 0.7 < min(single)  # they learn something, and differ
+    assert min(single) > 0.7  # they learn something, and differ
     assert 0 < half_width < 0.05
     assert abs(np.mean(stacked) - np.mean(single)) <= half_width
