@@ -30,7 +30,7 @@ from roarline.stages.extract_attribution_maps import Extraction, extract
 from roarline.stages.target_rows import target_rows
 
 GOAL = 0.85
-MANY = 96
+MANY = 288
 """Images for the methods of a forward pass, so that opening and closing files is as small a part as in use."""
 CAM_LAYERS = {"mobilenet_v2": "features", "resnet50": "layer4"}
 CPU_BATCH_SIZES = (1, 2, 4, 8, 16)

@@ -4,13 +4,16 @@ Every step takes the same time, so a few are enough; what comes once before them
 left out, below 1 % of the hundreds of steps of a map. iGOS++ is measured whole, for one outer iteration: its passes are
 counted while it runs, since the data decide how often its line search tries.
 
+roarline's network has its batch normalisation folded, as in extraction, the bare one is as it was built.
+
 The line "time an image at a time ÷ ours" is no efficiency but a ratio of times, turn by turn in the same run: Extremal
-Perturbations by their definition, one image after the other, as TorchRay runs them, ÷ roarline's.
+Perturbations by their definition, one image after the other, as TorchRay runs them, ÷ roarline's. They run in a process
+of their own, whose memory is handled as Python and torch do by themselves.
 """
 
 from __future__ import annotations
 
-import copy
+import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -19,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import BarePasses, Measurement, MixedPasses, Options, alternate, network
-from benchmarks.one_image_at_a_time import extremal_masks
+from benchmarks.peers.environment import Peer
 from roarline.attribution.extremal import Ascent, PerturbedImages, optimise_masks
 from roarline.attribution.igos import igos_plus_plus
 from roarline.attribution.mask_scores import contrast, memory_format, normal_noise
@@ -27,7 +30,7 @@ from roarline.attribution.meaningful import PRESETS, Settings, optimise
 from roarline.imaging.mask_generator import MaskGenerator
 from roarline.imaging.pyramid import Pyramid, perturbation_levels
 from roarline.imaging.smoothing import gaussian_blur
-from roarline.imaging.unfolded_masks import UnfoldedMasks
+from roarline.models.folding import fold_batch_norms
 from roarline.models.passes import pass_size
 
 GOALS = {"resnet50": 0.8}
@@ -50,6 +53,7 @@ def _measure(case: _Case, name: str, steps: int, options: Options) -> Iterator[M
     for preset, settings in PRESETS.items():
         measured = line(f"meaningful_perturbation, {preset}", case.rows, case.rows * steps, goal)
         yield alternate(measured, partial(case.meaningful, settings, steps), bare, options)
+    steps *= 2  # what comes once, at both ends of it, is more
     passes = case.images * len(_AREAS) * steps
     measured = line("extremal_perturbation", case.images, passes, goal)
     yield alternate(measured, partial(case.extremal, steps), bare, options)
@@ -57,7 +61,12 @@ def _measure(case: _Case, name: str, steps: int, options: Options) -> Iterator[M
     ratio = line("extremal_perturbation", case.images, passes, RATIO_GOALS.get(name))
     ratio.hot_path = "time an image at a time ÷ ours"
     ratio.bare_choice = f"batch {len(_AREAS)}, contiguous, an image at a time"
-    yield alternate(ratio, partial(case.extremal, steps), _OneByOne(case, steps), options)
+    settings = {
+        "network": name, "side_px": options.input_px, "images": case.images, "areas": _AREAS, "steps": steps,
+        "threads": options.threads, "device": options.device,
+    }  # fmt: skip
+    with Peer(sys.executable, "extremal perturbation, an image at a time", settings) as peer:
+        yield alternate(ratio, partial(case.extremal, steps), lambda _: _run(peer), options)
 
 
 class _Case:
@@ -72,12 +81,13 @@ class _Case:
             )
             for gradient in (True, False)
         )
-        self.rows = pass_size(side, side, self.device, keeps_activations=True)
+        self.rows = 8 if options.quick else pass_size(side, side, self.device, keeps_activations=True)
         self.images = max(1, self.rows // len(_AREAS))
         generator = torch.Generator().manual_seed(0)
         drawn = torch.randn(self.rows, 3, side, side, generator=generator).to(self.device)
         self.resident = drawn.contiguous(memory_format=torch.channels_last)
-        self.model: nn.Module = copy.deepcopy(self.network).to(self.device).to(memory_format=torch.channels_last)
+        folded = fold_batch_norms(self.network, (3, side, side)).to(self.device)
+        self.model: nn.Module = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.targets = torch.arange(self.rows, device=self.device)
         self._blurred = gaussian_blur(self.resident, 5.0).contiguous(memory_format=torch.channels_last)
         places = torch.arange(self.images, device=self.device).repeat_interleave(len(_AREAS))
@@ -121,16 +131,7 @@ def _igos_plus_plus(case: _Case, line: Measurement, options: Options) -> Measure
     return alternate(line, case.igos_plus_plus, bare, options)
 
 
-class _OneByOne:
-    """Extremal perturbations by definition, of the same images in the layout they are usually in."""
-
-    def __init__(self, case: _Case, steps: int) -> None:
-        side = case.resident.shape[2]
-        self._model = copy.deepcopy(case.network).to(case.device)
-        self._images, self._steps = case.resident[: case.images].contiguous(), steps
-        self._masks = UnfoldedMasks(side, side)
-
-    def __call__(self, passes: int) -> None:
-        """All of it, whatever the number of passes."""
-        for target, image in enumerate(self._images.split(1)):
-            extremal_masks(self._model, image, target, _AREAS, self._steps, self._masks)
+def _run(peer: Peer) -> None:
+    peer.run()
+    if peer.problem:
+        raise RuntimeError(peer.problem)

@@ -158,6 +158,20 @@ def _grad_cam(settings: Settings) -> tuple[Run, Callable[[], int], list[str]]:
     return setup.in_batches(attribute), setup.passes, ["grad-cam"]
 
 
+def _extremal(settings: Settings) -> tuple[Run, Callable[[], int], list[str]]:
+    from benchmarks.one_image_at_a_time import extremal_masks
+    from roarline.imaging.unfolded_masks import UnfoldedMasks
+
+    setup = _Counted(settings)
+    images, masks = setup.images.to(settings["device"]), UnfoldedMasks(settings["side_px"], settings["side_px"])
+
+    def run() -> None:
+        for target, image in enumerate(images.split(1)):
+            extremal_masks(setup.model, image, target, settings["areas"], settings["steps"], masks)
+
+    return run, setup.passes, ["torch"]
+
+
 def _plain_roar(settings: Settings) -> tuple[Run, Callable[[], int], list[str]]:
     from benchmarks.peers.plain_roar import PlainCell
 
@@ -172,6 +186,7 @@ CASES: dict[str, Callable[[Settings], tuple[Run, Callable[[], int], list[str]]]]
     "captum integrated gradients": lambda settings: _captum(settings, "integrated_gradients"),
     "captum occlusion": lambda settings: _captum(settings, "occlusion"),
     "grad-cam": _grad_cam,
+    "extremal perturbation, an image at a time": _extremal,
     "plain roar": _plain_roar,
 }
 

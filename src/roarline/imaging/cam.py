@@ -97,7 +97,9 @@ def most_varied_channels(activations_BChw: Tensor, at_most: int | None = None) -
     varied_BC = activations_BChw.amax(dim=(2, 3)) > activations_BChw.amin(dim=(2, 3))
     if at_most is None or at_most >= varied_BC.shape[1]:
         return varied_BC
-    deviations = activations_BChw.double().std(dim=(2, 3), correction=0)
+    differences = activations_BChw.double()
+    differences = differences - differences.mean(dim=(2, 3), keepdim=True)
+    deviations = differences.square_().mean(dim=(2, 3))  # std() takes six times as long over two dimensions
     chosen = torch.argsort(deviations, dim=1, descending=True, stable=True)[:, :at_most]
     return varied_BC & torch.zeros_like(varied_BC).scatter(1, chosen, True)
 

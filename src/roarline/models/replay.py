@@ -137,11 +137,16 @@ class _Call:
 
 
 class _FirstPass:
-    """Listens to the outermost calls of modules, those that hold the layer aside."""
+    """Listens to the modules on the way to the layer: the layer, and beside each module that holds it, its siblings.
+
+    What lies within those and is called by other code directly is code like any other: it is run again.
+    """
 
     def __init__(self, model: nn.Module, name: str, layer: nn.Module) -> None:
         self._model, self._layer = model, layer
-        self._around = {name[:end] for end, character in enumerate(name) if character == "."}
+        around = ["", *(name[:end] for end, character in enumerate(name) if character == ".")]
+        holders = [model.get_submodule(one) for one in around]
+        self._listened_to = {child for holder in holders for child in holder.children()} - set(holders)
         self._calls: list[_Call] = []
         self._depth, self._images = 0, 0
         self._nested = False
@@ -151,10 +156,9 @@ class _FirstPass:
     def run(self, images_BCHW: Tensor) -> Tensor:
         self._images = len(images_BCHW)
         with ExitStack() as stack, torch.no_grad():
-            for name, module in self._model.named_modules():
-                if name and name not in self._around:
-                    stack.callback(module.register_forward_pre_hook(self._before).remove)
-                    stack.callback(module.register_forward_hook(self._after).remove)
+            for module in self._listened_to:
+                stack.callback(module.register_forward_pre_hook(self._before).remove)
+                stack.callback(module.register_forward_hook(self._after).remove)
             logits: Tensor = self._model(images_BCHW)
         self._blame_code()
         return logits
