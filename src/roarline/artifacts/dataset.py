@@ -27,6 +27,7 @@ from typing import Any, Self
 import numpy as np
 
 from roarline.artifacts.files import atomic_path
+from roarline.artifacts.rows import read_rows
 from roarline.artifacts.runs import CoveredMasks, from_run_lengths
 from roarline.errors import ArtifactError
 
@@ -257,13 +258,7 @@ class DatasetFile:
         """Packed pixels of some rows, in the order asked for: uint8 [B, C, H, W]."""
         if not self.packed:
             raise ArtifactError(f"{self.path}: its pixels are not packed; read the files it lists")
-        order = np.asarray(rows, dtype=np.int64)
-        if len(order) and np.array_equal(order, np.arange(order[0], order[0] + len(order))):
-            return np.asarray(self._file["images"][order[0] : order[0] + len(order)])
-        unique, inverse = np.unique(order, return_inverse=True)
-        if len(unique) > len(self) // 4:
-            return np.asarray(self._file["images"][:])[order]
-        return np.asarray(self._file["images"][unique])[inverse]
+        return read_rows(self._file["images"], np.asarray(rows))
 
     def file_entries(self, rows: Sequence[int] | np.ndarray) -> list[tuple[str, int, int, str]]:
         """(path relative to the raw data's root, offset or -1, size in bytes, SHA-256 or "") of indexed images."""
@@ -301,21 +296,11 @@ class DatasetFile:
 
         An image whose segmentation is not known is void all over. Where classes overlap, ``class_masks`` knows more.
         """
-        return self._planes("segmentation", rows) if self.segmented else None
+        return read_rows(self._file["segmentation"], np.asarray(rows)) if self.segmented else None
 
     def shares(self, rows: Sequence[int] | np.ndarray) -> np.ndarray | None:
         """Soft masks: uint8 [B, H, W], of 255 how much of a pixel is an object's, or None where masks are not soft."""
-        return self._planes("shares", rows) if "shares" in self._file else None
-
-    def _planes(self, name: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        order = np.asarray(rows, dtype=np.int64)
-        unique, inverse = np.unique(order, return_inverse=True)
-        if len(unique) and unique[-1] - unique[0] == len(unique) - 1:  # much faster than a list of rows
-            together: np.ndarray = self._file[name][unique[0] : unique[-1] + 1]
-            return np.asarray(together[inverse])
-        size = self._file[name].shape[1:]
-        masks = [self._file[name][int(row)] for row in unique]
-        return np.asarray(np.asarray(masks, dtype=np.uint8).reshape(-1, *size)[inverse])
+        return read_rows(self._file["shares"], np.asarray(rows)) if "shares" in self._file else None
 
     def class_masks(self, rows: Sequence[int] | np.ndarray, classes: Sequence[int] | np.ndarray) -> np.ndarray | None:
         """The whole mask of one class on each of some rows, also where other classes' objects cover it.

@@ -20,6 +20,7 @@ import numpy as np
 
 from roarline.artifacts.files import atomic_path
 from roarline.artifacts.hdf5_filters import filter_options, register_filters
+from roarline.artifacts.rows import read_rows
 from roarline.errors import ArtifactError, MethodError
 
 MAPS_FILE = "maps.h5"
@@ -234,12 +235,7 @@ class MapsFile:
             ArtifactError: A value is NaN or infinite; the message names the row.
         """
         order = np.asarray(rows, dtype=np.int64)
-        if len(order) and np.array_equal(order, np.arange(order[0], order[0] + len(order))):
-            values = self._file["maps"][order[0] : order[0] + len(order)]
-        else:
-            unique, inverse = np.unique(order, return_inverse=True)
-            values = self._file["maps"][unique][inverse]
-        values = np.asarray(values, dtype=np.float32)
+        values = np.asarray(read_rows(self._file["maps"], order), dtype=np.float32)
         finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         if not finite.all():
             row = int(order[np.flatnonzero(~finite)[0]])

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from roarline.artifacts.files import atomic_path
+from roarline.artifacts.rows import read_rows
 from roarline.errors import ArtifactError
 
 REMOVED_FILE = "removed.h5"
@@ -96,7 +97,6 @@ class RemovedFile:
         if missing:
             raise ArtifactError(f"{self.path}: no mask for sample {missing[0]!r} ({len(missing)} missing)")
         rows = np.array([self._rows[sample_id] for sample_id in sample_ids], dtype=np.int64)
-        unique, inverse = np.unique(rows, return_inverse=True)
-        packed = self._file["removed"][unique][inverse]
+        packed = read_rows(self._file["removed"], rows)
         height, width = self.image_size
         return np.unpackbits(packed, axis=1, count=height * width).reshape(-1, height, width).astype(bool)
