@@ -117,7 +117,11 @@ def order_table(maps: dict[str, np.ndarray]) -> list[list[str]]:
     ]
     for method, values in maps.items():
         rounded = values.astype(np.float16).astype(np.float32)
-        same = [float(stats.spearmanr(a.ravel(), b.ravel()).statistic) for a, b in zip(values, rounded, strict=True)]
+        same = [
+            float(stats.spearmanr(a.ravel(), b.ravel()).statistic)
+            for a, b in zip(values, rounded, strict=True)
+            if np.ptp(a) > 0  # a Grad-CAM map may be 0 all over, which has no order
+        ]
         shares = [f"{share:.4%}" for share in other_pixels(values, rounded)]
         rows.append([method, f"{statistics.median(same):.9f}", f"{min(same):.9f}", *shares])
     return rows
