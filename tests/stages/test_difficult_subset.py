@@ -103,6 +103,8 @@ def test_pairs_of_a_file(store: Store, tmp_path: Path) -> None:
     [
         ("a\t0\t1\n", r"difficult\.txt:1: expected an image's name and 0 or 1 for each of 4 classes.*got 2 fields"),
         ("a\t0\t1\t0\t2\n", r"difficult\.txt:1: expected"),
+        ("000009\t0\t1\t0\t0\n", r"difficult\.txt: names 1 images, none of which is of the data set.*'val/000001.jpg'"),
+        ("", r"difficult\.txt: names 0 images"),
         (None, r"difficult\.txt: can't be read"),
     ],
 )
@@ -111,4 +113,4 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, text: str | None, message:
     if text is not None:
         file.write_text(text)
     with pytest.raises(DataError, match=message):
-        read_flags(file, 4)
+        read_flags(file, 4, IDS)

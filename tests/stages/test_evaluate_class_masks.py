@@ -13,14 +13,18 @@ from roarline.artifacts.class_masks import CLASS_MASKS_FILE, read_class_masks
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import SCORES_FILE, read_parquet
+from roarline.config.component import MapFilter
 from roarline.config.localization import OF_CLASSES
 from roarline.data.loading import normalise
 from roarline.errors import ArtifactError, DataError
 from roarline.execution.run_job import run_job
 from roarline.models.load import load_classifier
+from roarline.stages import evaluate_class_masks
 from roarline.stages.evaluate_class_masks import MATRIX_FILE
 from roarline.stages.export import export
+from roarline.stages.filter_maps import apply_filter
 from roarline.stages.job import Context
+from roarline.stages.localization_metrics import NO_MASK, NOT_FINITE
 from tests.stages.toy_classifier import job_for, toy_classifier, toy_dataset
 
 SIDE, COUNT = 16, 9
@@ -31,15 +35,20 @@ PARAMETERS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def inputs(store: Store) -> dict[str, Artifact]:
-    """Images of classes 0, 1, 2 in turns, each with one rectangle of its class."""
+def rectangles() -> np.ndarray:
+    """uint8 [N, SIDE, SIDE], one of each image's class."""
     segmentation = np.zeros((COUNT, SIDE, SIDE), dtype=np.uint8)
     for row in range(COUNT):
         segmentation[row, 2 : 6 + row, 3:12] = row % 3 + 1
+    return segmentation
+
+
+@pytest.fixture
+def inputs(store: Store) -> dict[str, Artifact]:
+    """Images of classes 0, 1, 2 in turns, each with one rectangle of its class."""
     labels = np.arange(COUNT) % 3
     return {
-        "dataset": toy_dataset(store, count=COUNT, labels=labels, segmentation=segmentation),
+        "dataset": toy_dataset(store, count=COUNT, labels=labels, segmentation=rectangles()),
         "classifier": toy_classifier(store),
     }
 
@@ -50,9 +59,22 @@ def evaluate(store: Store, inputs: dict[str, Artifact], **changes: Any) -> Artif
     return store.open(job.stage, job.key)
 
 
-def test_values_are_those_of_plain_loops(store: Store, inputs: dict[str, Artifact]) -> None:
-    table = read_parquet(evaluate(store, inputs).file(SCORES_FILE))
+@pytest.mark.parametrize(("multi_label", "compat"), [(False, "corrected"), (True, "corrected"), (True, "original")])
+def test_values_are_those_of_plain_loops(
+    store: Store, inputs: dict[str, Artifact], multi_label: bool, compat: str
+) -> None:
+    """Labels that don't exclude each other have sigmoids, but in NN-Explainer's notebook."""
+    if multi_label:
+        labels = np.eye(4, dtype=np.uint8)[np.arange(COUNT) % 3]
+        inputs["dataset"] = toy_dataset(store, count=COUNT, labels=labels, segmentation=rectangles())
+    table = read_parquet(evaluate(store, inputs, compat=compat).file(SCORES_FILE))
     model, card = load_classifier(inputs["classifier"])
+
+    def probability(image: torch.Tensor, label: int) -> float:
+        logits = model(image[None])[0]
+        shares = logits.sigmoid() if multi_label and compat == "corrected" else logits.softmax(dim=0)
+        return float(shares[label])
+
     with DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset:
         images = normalise(torch.from_numpy(dataset.pixels(range(COUNT))), card.mean, card.std)
         segmentation = torch.from_numpy(dataset.segmentation(range(COUNT)))
@@ -62,10 +84,23 @@ def test_values_are_those_of_plain_loops(store: Store, inputs: dict[str, Artifac
             masked = images[row] * (segmentation[row] > 0)  # perfect masks are binary: all thresholds agree
             assert table["sample_id"][own + place] == f"image/{row:04d}"
             assert table["target"][own + place] == row % 3
-            expected = model(masked[None]).softmax(dim=1)[0, row % 3].item()
-            assert table["value"][own + place] == pytest.approx(expected, rel=1e-5)
-            nothing = model(torch.zeros_like(images[:1])).softmax(dim=1)[0, row % 3].item()
-            assert table["value"][other + place] == pytest.approx(nothing, rel=1e-5)  # the image has none of the other
+            assert table["value"][own + place] == pytest.approx(probability(masked, row % 3), rel=1e-5)
+            nothing = probability(torch.zeros_like(masked), row % 3)  # the image has none of the other class
+            assert table["value"][other + place] == pytest.approx(nothing, rel=1e-5)
+
+
+def test_masks_are_the_maps_as_the_method_reads_and_filters_them(store: Store, inputs: dict[str, Artifact]) -> None:
+    """A constant of -0.5 is a mask of 0.5 by magnitude; a blurred perfect mask is that of plain loops."""
+    settings = {**PARAMETERS["class_matrix"], "keep_masks": True}
+    half = {"method": "constant", "params": {"value": -0.5}, "sign": "absolute", "class_matrix": settings}
+    for kept in read_class_masks(evaluate(store, inputs, **half).file(CLASS_MASKS_FILE)):
+        assert (kept.masks == 0.5).all()
+    how = {"kind": "blur", "sigma_px": 1.5}
+    blurred = evaluate(store, inputs, filter=how, class_matrix=settings)
+    for kept, row in zip(read_class_masks(blurred.file(CLASS_MASKS_FILE)), (0, 2, 3, 5, 6, 8), strict=True):
+        for label, mask in zip((0, 2), kept.masks, strict=True):
+            whole = torch.from_numpy(rectangles()[row] == label + 1).float()
+            np.testing.assert_allclose(mask, apply_filter(whole[None], MapFilter(**how))[0], atol=1e-6)
 
 
 def test_the_matrix_is_the_mean_over_images(store: Store, inputs: dict[str, Artifact]) -> None:
@@ -90,6 +125,36 @@ def test_a_single_class_has_nothing_to_compare_with(store: Store, inputs: dict[s
     for metric, value, status in zip(table["metric"], table["value"], table["status"], strict=True):
         assert (value is None) == (metric != "own_class_probability")
         assert (status == "ok") == (value is not None)
+
+
+def test_a_map_that_is_no_mask_says_so_and_not_that_the_network_failed(
+    store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice the perfect mask leaves [0, 1] where an object is: an image's own mask is none, those of others are."""
+    plain = evaluate_class_masks.apply_sign
+    monkeypatch.setattr(evaluate_class_masks, "apply_sign", lambda maps, sign: 2 * plain(maps, sign))
+    table = read_parquet(evaluate(store, inputs).file(SCORES_FILE))
+    assert table["value"] == [None] * len(table["value"])
+    assert set(table["status"]) == {NO_MASK}
+    # Masks of the class that an image hasn't are -1 everywhere: its own is a mask still.
+    monkeypatch.setattr(
+        evaluate_class_masks, "apply_sign", lambda maps, sign: maps - (maps.amax(dim=(1, 2), keepdim=True) == 0) * 1.0
+    )
+    table = read_parquet(evaluate(store, inputs, seed=1).file(SCORES_FILE))
+    for metric, value, status in zip(table["metric"], table["value"], table["status"], strict=True):
+        own = metric == "own_class_probability"
+        assert (value is not None) == own, metric
+        assert status == ("ok" if own else NO_MASK)
+
+
+def test_a_network_that_says_nothing_is_named_as_the_reason(
+    store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        evaluate_class_masks, "_run", lambda extraction, images: torch.full((len(images), 4), torch.nan)
+    )
+    table = read_parquet(evaluate(store, inputs).file(SCORES_FILE))
+    assert set(table["status"]) == {NOT_FINITE}
 
 
 def test_unknown_classes_and_classes_without_images_are_refused(store: Store, inputs: dict[str, Artifact]) -> None:

@@ -21,7 +21,15 @@ from roarline.evaluation.segmentation_scores import Segmented, continuous_iou
 from roarline.execution.run_job import run_job
 from roarline.stages import evaluate_localization as stage
 from roarline.stages.job import Context
-from roarline.stages.localization_metrics import DIFFICULT, NO_BOX, NO_MASK, NO_OBJECT, NOT_IN_SUBSET, UNDEFINED
+from roarline.stages.localization_metrics import (
+    DIFFICULT,
+    NO_BOX,
+    NO_MASK,
+    NO_OBJECT,
+    NO_SEGMENTATION,
+    NOT_IN_SUBSET,
+    UNDEFINED,
+)
 from tests.stages.toy_classifier import job_for, make_artifact, toy_classifier, toy_dataset
 from tests.stages.toy_maps import distinct_values, toy_maps
 
@@ -134,6 +142,23 @@ def test_rows_without_ground_truth_say_so(store: Store, dataset: Artifact, rows:
         assert features["pxap"].statuses[row] == NO_OBJECT
         assert np.isnan(features["pxap"].values[row]).all()
         assert found["gini_sparseness", ""][row][1] == "ok"  # needs none
+
+
+@pytest.mark.parametrize("compat", ["corrected", "original"])
+def test_an_image_without_a_segmentation_is_told_from_one_without_an_object(
+    store: Store, rows: list[tuple[str, int]], compat: str
+) -> None:
+    """As most of VOC's: void all over, whatever its boxes say; by boxes it has an object."""
+    boxes, segmentation = truth()
+    segmentation[2] = 255
+    labels = np.array([row % 3 for row in range(COUNT)])
+    dataset = toy_dataset(store, labels=labels, boxes=boxes, segmentation=segmentation)
+    artifact = evaluate(store, dataset, distinct_values(COUNT, SIDE), rows, compat=compat)
+    found, features = scores(artifact), read_features(artifact.file(FEATURES_FILE)).metrics
+    assert found["roc_auc", ""][2] == found["mean_f1", ""][2] == (None, NO_SEGMENTATION)
+    assert found["roc_auc", ""][11] == (None, NO_OBJECT)
+    assert features["pxap"].statuses[2] == NO_SEGMENTATION
+    assert found["le", ""][2][1] == features["max_box_acc"].statuses[2] == "ok"
 
 
 def test_a_wrong_class_is_an_error_of_om_wherever_there_are_boxes(

@@ -5,7 +5,7 @@ Shapes: B rows, each an (image, target class) pair, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,16 +18,19 @@ _LARGEST_SHARE = 0.25
 Flags = Mapping[str, np.ndarray]
 
 
-def read_flags(path: Path, classes: int) -> Flags:
+def read_flags(path: Path, classes: int, images: Sequence[str]) -> Flags:
     """Which pairs are difficult, from a file: image name to bool [K].
 
     A row is an image's name and, for each class in the data set's order, 1 where the pair is difficult, else 0, all
     separated by tabs. Names are compared without folder and suffix.
 
+    Args:
+        images: Sample ids of the data set.
+
     Source: TorchRay ``benchmark/pointing_game.py``.
 
     Raises:
-        DataError: The file can't be read, or a row is wrong.
+        DataError: The file can't be read, a row is wrong, or it names no image of the data set.
     """
     flags: dict[str, np.ndarray] = {}
     try:
@@ -44,6 +47,11 @@ def read_flags(path: Path, classes: int) -> Flags:
                 f"got {len(values)} fields after {name!r}"
             )
         flags[_stem(name)] = np.array(values) == "1"
+    if not any(_stem(image) in flags for image in images):
+        raise DataError(
+            f"{path}: names {len(flags)} images, none of which is of the data set, whose first is {images[0]!r}; is "
+            "evaluate-localization.difficult_subset the file of this data set?"
+        )
     return flags
 
 

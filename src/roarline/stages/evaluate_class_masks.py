@@ -34,13 +34,14 @@ from roarline.stages.extract_attribution_maps import Extraction
 from roarline.stages.filter_maps import apply_filter
 from roarline.stages.ground_truth import Objects
 from roarline.stages.job import Context, Job
+from roarline.stages.localization_metrics import NO_MASK, NOT_FINITE
 from roarline.stages.mask_reading import as_masks
 from roarline.stages.surroundings import explainer_of, surroundings_of
 
 MATRIX_FILE = "class_matrix.parquet"
 _STAGE = "evaluate-localization"
+_OWN = "own_class_probability"
 _NO_OTHER = "there is no other class to compare with"
-_NOT_FINITE = "the classifier's output is NaN or infinite"
 
 
 def run(job: Job, context: Context, writer: Writer) -> None:
@@ -73,7 +74,9 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         surroundings = _strict(surroundings, dataset, size)
         extraction = Extraction(model, card, method, {**parameters, "dtype": "float32"}, device, surroundings)
         count = pass_size(*size, device)
-        shapes: dict[str, tuple[int, ...]] = {"masked": (len(classes), len(classes)), "whole": (len(classes),)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "masked": (len(classes), len(classes)), "whole": (len(classes),), "no_mask": (len(classes),)
+        }  # fmt: skip
         if parameters["class_matrix"].get("keep_masks", False):
             shapes["masks"] = (len(classes), *size)
         parts = ColumnParts(writer.parts, len(rows), count, shapes)
@@ -87,7 +90,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         context.progress(done, len(rows), "images")
         ids, names = [dataset.sample_ids[row] for row in rows], [dataset.class_names[label] for label in classes]
     columns = parts.read()
-    write(writer.out, ids, classes, names, has, columns["masked"], columns["whole"], parameters["metrics"])
+    write_rows(writer.out, ids, classes, has, columns["masked"], columns["no_mask"] > 0, parameters["metrics"])
+    write_matrix(writer.out, names, has, columns["masked"], columns["whole"])
     if "masks" in columns:
         write_class_masks(writer.out / CLASS_MASKS_FILE, ids, classes, has, columns["masks"])
 
@@ -120,36 +124,50 @@ def images_with(dataset: DatasetFile, classes: Sequence[int], limit: int, seed: 
     return rows, labels[:, classes] > 0 if labels.ndim == 2 else labels[:, None] == np.array(classes)
 
 
-def write(
+def write_rows(
     folder: Path,
     ids: Sequence[str],
     classes: Sequence[int],
-    names: Sequence[str],
     has_NT: np.ndarray,
     masked_NTT: np.ndarray,
-    whole_NT: np.ndarray,
+    no_mask_NT: np.ndarray,
     metrics: Sequence[str],
 ) -> None:
-    """Write the rows and the matrix.
+    """Write a row for each image and class that it has; one without a value has a status that says why.
 
     Args:
         masked_NTT: Probability of each class (first) under the mask of each class (second).
-        whole_NT: Probability of each class with nothing masked.
+        no_mask_NT: Where the map of a class is no mask.
     """
     own, others = (values.numpy() for values in own_and_others(torch.from_numpy(masked_NTT)))
-    found = {"own_class_probability": own, "other_class_probability": others, "class_specificity": own - others}
+    found = {_OWN: own, "other_class_probability": others, "class_specificity": own - others}
     places = np.argwhere(has_NT)
     table: dict[str, list[Any]] = {column: [] for column in SCORE_COLUMNS}
-    why = _NO_OTHER if len(classes) == 1 else _NOT_FINITE
     for metric in metrics:
         values = found[metric][places[:, 0], places[:, 1]]
+        missing = no_mask_NT if metric == _OWN else np.broadcast_to(no_mask_NT.any(axis=1, keepdims=True), has_NT.shape)
+        why = _NO_OTHER if metric != _OWN and len(classes) == 1 else NOT_FINITE
         table["sample_id"] += [ids[image] for image, _ in places]
         table["target"] += [classes[label] for _, label in places]
         table["metric"] += [metric] * len(places)
         table["setting"] += [""] * len(places)
         table["value"] += [value if np.isfinite(value) else None for value in values.tolist()]
-        table["status"] += ["ok" if np.isfinite(value) else why for value in values.tolist()]
+        table["status"] += [
+            "ok" if np.isfinite(value) else NO_MASK if missing[image, label] else why
+            for value, (image, label) in zip(values.tolist(), places, strict=True)
+        ]
     write_parquet(folder / SCORES_FILE, table)
+
+
+def write_matrix(
+    folder: Path, names: Sequence[str], has_NT: np.ndarray, masked_NTT: np.ndarray, whole_NT: np.ndarray
+) -> None:
+    """Write the means over the images of each class; NaN where one of them has no value.
+
+    Args:
+        masked_NTT: As of ``write_rows``.
+        whole_NT: Probability of each class with nothing masked.
+    """
     matrix: dict[str, list[Any]] = {"class_in_image": [], "mask_of": [], "probability": [], "images": []}
     for place, name in enumerate(names):
         images = has_NT[:, place]
@@ -192,10 +210,11 @@ def _part(
     images = normalise(pixels.to(extraction.device), extraction.card.mean, extraction.card.std)
     stacked = torch.stack(masks, dim=1).to(images.device)
     masked = masked_class_probabilities(probabilities_of, images, stacked)[:, :, classes].transpose(1, 2)
-    masked = masked.masked_fill(torch.isnan(stacked).flatten(2).any(dim=2)[:, None, :], torch.nan)
+    no_mask = torch.isnan(stacked).flatten(2).any(dim=2)
     return {
-        "masked": masked.cpu().numpy(),
+        "masked": masked.masked_fill(no_mask[:, None, :], torch.nan).cpu().numpy(),
         "whole": probabilities_of(images)[:, classes].cpu().numpy(),
+        "no_mask": no_mask.cpu().numpy(),
         "masks": stacked.float().cpu().numpy(),
     }
 

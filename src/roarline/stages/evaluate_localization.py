@@ -67,7 +67,8 @@ def run(job: Job, context: Context, writer: Writer) -> None:
 
     Raises:
         ArtifactError: A map is missing, not finite or of an image that the data set doesn't have.
-        DataError: The data set has no test images, or not the ground truth that a metric needs.
+        DataError: The data set has no test images, or not the ground truth that a metric needs; or the file of the
+            difficult subset is of another one.
         MethodError: Maps have another size than the images.
         ModelError: The classifier is for other classes.
     """
@@ -90,7 +91,9 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         kinds = _kinds(dataset, parameters)
         objects = _objects(dataset, size, kinds, parameters)
         file = job.local.get("difficult_subset")
-        flags = read_flags(Path(file), dataset.num_classes) if file and DIFFICULT_SUBSET in metrics else None
+        flags = None
+        if file and DIFFICULT_SUBSET in metrics:
+            flags = read_flags(Path(file), dataset.num_classes, dataset.sample_ids)
         parts = ColumnParts(writer.parts, len(rows), rows_per_part(*size), _shapes(metrics, parameters))
         done = len(rows) - len(parts.missing_rows)
         for index in parts.missing:

@@ -27,7 +27,7 @@ class Truth:
 
     Attributes:
         masks: bool [B, H, W], pixels of the target's objects.
-        valid: bool [B, H, W], pixels that count: not a void border.
+        valid: bool [B, H, W], pixels that count: not a void border; none of an image that has no segmentation.
         boxes: [B] arrays int64 [G, 4], x0, y0, x1, y1 in px, inclusive.
         shares: float32 [B, H, W] in [0, 1], how much of a pixel is an object's where masks are soft, else None.
         any_boxes: [B] True where the image has boxes of any class.
@@ -99,7 +99,7 @@ class Objects:
         void = labels == VOID
         if self.void_is_object:
             known = ~void.all(dim=2).all(dim=1)[:, None, None]
-            return ((labels == 1) | void) & known, torch.ones_like(void)
+            return ((labels == 1) | void) & known, known.expand_as(void)
         return labels == 1, ~void
 
     def _filled(self, boxes: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from roarline.stages.localization_batch import Batch, Batches
 
 OK = "ok"
 NO_OBJECT = "the image has no object of the target's class"
+NO_SEGMENTATION = "the image has no segmentation"
 NO_BOX = "the image has no box of the target's class"
 DIFFICULT = "all objects of the target's class are difficult"
 NOT_IN_SUBSET = "not in the difficult subset"
@@ -199,6 +200,7 @@ def statuses_of(metric: str, batch: Batch, values_B: np.ndarray) -> list[str]:
     """[B] ``ok`` or why a row has no value of a metric; its value is then to be left out, whatever it is."""
     needs = METRICS[metric].needs
     without_object = ~batch.truth.masks.flatten(1).any(dim=1).cpu().numpy()
+    unknown = ~batch.truth.valid.flatten(1).any(dim=1).cpu().numpy()
     without_box = np.array([len(boxes) == 0 for boxes in batch.truth.boxes])
     no_mask = torch.isnan(batch.masks).flatten(1).any(dim=1).cpu().numpy()
     statuses = []
@@ -206,7 +208,7 @@ def statuses_of(metric: str, batch: Batch, values_B: np.ndarray) -> list[str]:
         if metric in _OF_MASKS and no_mask[row]:
             statuses.append(NO_MASK)
         elif "ground_truth" in needs and without_object[row]:
-            statuses.append(NO_OBJECT)
+            statuses.append(NO_SEGMENTATION if unknown[row] else NO_OBJECT)
         elif "boxes" in needs and without_box[row] and not np.isfinite(value):
             statuses.append(NO_BOX)
         elif metric in POINTING and batch.truth.difficult[row]:
