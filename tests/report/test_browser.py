@@ -30,6 +30,10 @@ window.addEventListener("load", () => {
   const click = document.querySelector("table.board thead th:nth-child(2) button");
   if (click) click.click();
   const overlay = document.getElementById("show-overlay");
+  const frame = document.querySelector(".frame");
+  frame.style.maxHeight = "15rem";
+  frame.scrollTop = 1e4;
+  const [named, box] = [frame.querySelector("thead th"), frame].map((element) => element.getBoundingClientRect());
   const hidden = getComputedStyle(document.querySelector(".tile .overlay")).display;
   overlay.checked = true;
   const found = {
@@ -39,6 +43,8 @@ window.addEventListener("load", () => {
     pictures: [...document.images].map((image) => [image.alt, image.complete, image.naturalWidth, image.naturalHeight]),
     requests: performance.getEntriesByType("resource").map((entry) => entry.name),
     sorted: [...document.querySelectorAll("tbody.methods tr")].map((row) => Number(row.cells[1].dataset.value)),
+    scrolled: frame.scrollTop,
+    names: [box.top, named.top, named.bottom, box.bottom],
     hidden,
     shown: getComputedStyle(document.querySelector(".tile .overlay")).display,
   };
@@ -91,6 +97,8 @@ def test_the_page_opens_without_errors_its_pictures_show_and_nothing_overflows(
     assert found["width"] <= found["window"]
     assert found["sorted"] == sorted(found["sorted"])
     assert (found["hidden"], found["shown"]) == ("none", "block")
+    assert found["scrolled"] > 0
+    assert found["names"] == sorted(found["names"])  # columns of a tall heat map keep their names in sight
 
 
 def test_the_probe_sees_errors_missing_pictures_and_overflow(report: Artifact, tmp_path: Path):

@@ -56,6 +56,14 @@ def test_tables_become_pictures_metric_by_metric(found: Comparisons) -> None:
     assert (first.base, first.places) == (1.0, (("fill", 4.0),))
 
 
+def test_the_arrow_of_a_name_in_two_lines_stays_with_its_last_word() -> None:
+    title = "Region perturbation, patch_px=2 ↑"
+    alphas = (Alpha(title, 0.4, 0.3, 0.5, 60),)
+    svg = draw_comparisons(Comparisons(alphas=alphas))["alpha"].decode()
+    assert "<!-- ↑ -->" not in svg
+    assert any(line.endswith("↑") for line in re.findall("<!-- (.*?) -->", svg))
+
+
 def test_no_tables_no_pictures() -> None:
     empty = {
         name: []

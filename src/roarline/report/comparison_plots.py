@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -26,6 +27,7 @@ _FACTOR_LOOKS = (
     ("#5F5F5F", "<"), ("#000000", ">"),
 )  # fmt: skip
 _TENTATIVE, _RELIABLE = 2 / 3, 0.8
+_ARROW = re.compile(r" (?=[↑↓]$)")
 
 
 def draw_comparisons(comparisons: Comparisons) -> dict[str, bytes]:
@@ -51,7 +53,7 @@ def _fitted(name: str, letters: int) -> str:
     """A name in one line, or in two of smaller letters; only a longer one is shortened."""
     if len(name) <= letters:
         return name
-    lines = textwrap.wrap(name, int(letters / _SMALLER))
+    lines = textwrap.wrap(_ARROW.sub("\N{NO-BREAK SPACE}", name), int(letters / _SMALLER))
     return "\n".join(lines) if len(lines) <= _NAME_LINES else shorten(name, letters)
 
 

@@ -51,5 +51,5 @@ STAGES: dict[str, StageSpec] = {
         "roarline.stages.aggregate_scores:run",
         "Scores with intervals, differences to random, ranks; tests, agreement, stability",
     ),
-    "report": StageSpec(6, "roarline.stages.report:run", "One self-contained page with plots and heat maps"),
+    "report": StageSpec(7, "roarline.stages.report:run", "One self-contained page with plots and heat maps"),
 }
