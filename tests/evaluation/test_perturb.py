@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -81,6 +82,25 @@ def test_every_point_of_every_curve_has_the_image_it_asks_for(percents: list[int
                 assert (removal.order == LERF) == (name in ("lerf", "insertion"))
             if gone > 0:
                 assert removal.fill == curve.fill
+
+
+@pytest.mark.parametrize("sign", ["raw", "normabs"])
+@pytest.mark.parametrize(("baseline", "score"), [("black", "probabilities"), ("zero_logits", "logits")])
+def test_parity_with_quantus_pixel_flipping(baseline: str, score: str, sign: str) -> None:
+    """It flips 16 values a step, a pixel's three channels in a row: after three steps 16 whole pixels are gone.
+
+    Black is the smallest number of an image. float32 networks, batched otherwise.
+    """
+    golden = load("q_faithfulness")
+    images, targets = torch.from_numpy(golden["in_x"]), torch.from_numpy(golden["in_y"])
+    maps = torch.from_numpy(golden["in_a"])[:, 0]
+    ranks = rank_pixels(maps.abs() if sign == "normabs" else maps, None, ties="index")
+    altered = altered_images({"morf": Curve(tuple(16 * step / 576 for step in range(1, 37)), MORF, "fill")}, 576)
+    fill = images.amin(dim=(1, 2, 3), keepdim=True) if baseline == "black" else torch.zeros(1, 3, 1, 1)
+    outputs = target_outputs(tiny_net(golden), images, ranks, targets, altered, {"fill": fill}, batch_size=7)
+    found = getattr(outputs, score)[:, list(altered.places["morf"])]
+    expected = golden[f"out_pixelflipping_{baseline}_{sign}"][:, 2::3]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_original_compat_wipes_morf_at_nothing_and_nothing_else() -> None:

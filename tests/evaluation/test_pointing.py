@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from roarline.evaluation.feature_summary import FeatureColumn, feature_score
 from roarline.evaluation.pointing import drawn_hits, pointing_hits, stochastic_pointing_hits
 from roarline.evaluation.relevance import relevance_mass
 from tests.golden_cases import case
@@ -33,6 +34,26 @@ def test_hits_of_both_original_codes(name: str, points: str) -> None:
         maps = point_maps(row_column[:, point].copy(), *masks.shape[1:])
         hits = pointing_hits(maps, masks, tolerance_px=params["tolerance"])
         np.testing.assert_array_equal(2 * hits.numpy() - 1, arrays["out_hit"][:, point])
+
+
+@pytest.mark.parametrize(("name", "points"), [("s6_pointing_game", "in_points_xy"), ("s2_pointing_game", "in_points")])
+def test_mean_over_classes_of_both_original_codes(name: str, points: str) -> None:
+    """Of the classes that have an image; as published, one that has none counts as 0."""
+    arrays, params = case(name)
+    masks, classes = torch.from_numpy(arrays["in_masks"]).bool(), torch.from_numpy(arrays["in_class"])
+    row_column = arrays[points][..., ::-1] if points.endswith("xy") else arrays[points]
+    hits = torch.cat(
+        [
+            pointing_hits(point_maps(at.copy(), *masks.shape[1:]), masks, tolerance_px=params["tolerance"])
+            for at in row_column.swapaxes(0, 1)
+        ]
+    )
+    groups = classes.repeat(row_column.shape[1])
+    score = feature_score(FeatureColumn("a", "pointing_game", "", hits[:, None], "mean_value", groups))
+    counted = arrays["out_hits"] + arrays["out_misses"] > 0
+    assert score is not None
+    assert score == pytest.approx(arrays["out_class_acc"][counted].mean())
+    assert score * counted.mean() == pytest.approx(arrays["out_acc"])
 
 
 def test_tolerance_is_strict_as_in_the_original_code() -> None:
@@ -60,10 +81,11 @@ def test_pointing_and_content_of_consistent_interpretations(
     consistent_interpretations: list[tuple[Tensor, Tensor]],
 ) -> None:
     arrays, params = case("s2_eval_pg_spg_ch")
+    masses = [relevance_mass(maps, mask)[0].item() for maps, mask in consistent_interpretations]
+    assert 100 * np.mean(masses) == pytest.approx(arrays["out_content_percent"], rel=1e-4)
     for image, (maps, mask) in enumerate(consistent_interpretations):
-        expected = arrays["out_content_per_image"][image]
         # float32 maps that OpenCV resized.
-        assert relevance_mass(maps, mask)[0].item() == pytest.approx(expected, rel=1e-4)
+        assert masses[image] == pytest.approx(arrays["out_content_per_image"][image], rel=1e-4)
         hit = arrays["out_pointing"][image, 0]
         if hit:  # 0: skipped, all of its boxes are difficult
             assert 2 * pointing_hits(maps, mask, tolerance_px=params["tolerance"], ties="first")[0].item() - 1 == hit

@@ -208,22 +208,24 @@ def test_regions_are_removed_from_one_end_only() -> None:
 
 @pytest.mark.parametrize("sign", ["raw", "normabs"])
 def test_parity_with_quantus_region_perturbation(sign: str) -> None:
-    """MoRF: drops of the probability after 1 … 12 of 36 patches of 4 px; black is the image's smallest number."""
+    """MoRF: drops of the probability after 1 … 12 of 36 patches of 4 px; black is the image's smallest number.
+
+    Its Selectivity is the probability itself, after 1 … 36 of them.
+    """
     golden = load("q_faithfulness")
     net, images = tiny_net(golden), torch.from_numpy(golden["in_x"])
     maps, targets = torch.from_numpy(golden["in_a"])[:, 0], torch.from_numpy(golden["in_y"])
     ranks = rank_regions(maps.abs() if sign == "normabs" else maps, patches(24, 24, 4), 36, None, "index")
-    curve = Curve(tuple(k / 36 for k in range(13)), MOST, "black", unit="patches_4")
+    curve = Curve(tuple(k / 36 for k in range(37)), MOST, "black", unit="patches_4")
     altered = altered_images({"regions": curve}, 576)
     black = images.amin(dim=(1, 2, 3), keepdim=True)
     outputs = target_outputs(
         net, images, torch.empty(5, 0), targets, altered, {"black": black}, batch_size=7, regions={"patches_4": ranks}
     )
     scores = outputs.probabilities[:, list(altered.places["regions"])].double()
-    torch.testing.assert_close(
-        scores[:, :1] - scores[:, 1:], torch.from_numpy(golden[f"out_regionperturbation_morf_{sign}"]),
-        rtol=1e-4, atol=1e-5, check_dtype=False,
-    )  # fmt: skip
+    drops = (scores[:, :1] - scores[:, 1:13]).numpy()
+    np.testing.assert_allclose(drops, golden[f"out_regionperturbation_morf_{sign}"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scores[:, 1:].numpy(), golden[f"out_selectivity_{sign}"], rtol=1e-4, atol=1e-5)
 
 
 def test_curves_of_regions_follow_their_settings() -> None:

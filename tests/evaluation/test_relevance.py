@@ -32,7 +32,16 @@ def some(seed: int) -> tuple[Tensor, Tensor]:
 def test_mass_as_quantus_of_magnitudes(quantus: tuple[Tensor, Tensor, dict[str, np.ndarray]]) -> None:
     maps, masks, arrays = quantus
     # Quantus sums float32 magnitudes that it has divided by their maximum.
-    np.testing.assert_allclose(relevance_mass(maps.abs(), masks), arrays["out_relevancemass_normabs"], rtol=1e-5)
+    for name in ("relevancemass", "attributionlocalisation"):
+        np.testing.assert_allclose(relevance_mass(maps.abs(), masks), arrays[f"out_{name}_normabs"], rtol=1e-5)
+
+
+def test_mass_of_signed_maps_is_that_of_their_positive_values_as_quantus_can_have_it(
+    quantus: tuple[Tensor, Tensor, dict[str, np.ndarray]],
+) -> None:
+    maps, masks, arrays = quantus
+    expected = arrays["out_attributionlocalisation_positive_raw"]  # positive_attributions=True, summed in float32
+    np.testing.assert_allclose(relevance_mass(maps, masks), expected, rtol=1e-5)
 
 
 def test_quantus_defect_a_share_of_signed_sums_leaves_zero_to_one(

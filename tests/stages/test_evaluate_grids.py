@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import SCORES_FILE, read_parquet
+from roarline.config.component import MapFilter
 from roarline.data.loading import normalise
 from roarline.errors import DataError, ModelError
 from roarline.evaluation.grid_cells import cell_mask, draw_grids
 from roarline.execution.run_job import run_job
 from roarline.models.load import load_classifier
 from roarline.stages import evaluate_grids
+from roarline.stages.filter_maps import apply_filter
 from roarline.stages.job import Context
 from tests.stages.toy_classifier import job_for, toy_classifier, toy_dataset
 
@@ -103,6 +106,56 @@ def test_images_that_the_classifier_is_not_sure_of_are_left_out(
     monkeypatch.setattr(evaluate_grids, "draw_grids", draw_grids)
     with pytest.raises(DataError, match=r"gives 0 test images .* lower evaluate-localization.grid.confidence"):
         evaluate(store, inputs, "gradient", grid={"side": 2, "count": 5, "confidence": 1.0})
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_grids_are_of_images_that_the_classifier_is_right_and_sure_about(
+    store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch, multi_label: bool
+) -> None:
+    """Every other image has a label that the network doesn't give it; of the rest those above the confidence."""
+    model, card = load_classifier(inputs["classifier"])
+    with DatasetFile(inputs["dataset"].file(DATASET_FILE)) as file, torch.no_grad():
+        logits = model(normalise(torch.from_numpy(file.pixels(range(40))), card.mean, card.std)).double()
+    said = logits.argmax(dim=1).numpy()
+    labels = (said + np.arange(40) % 2) % 4
+    dataset = toy_dataset(store, count=40, labels=np.eye(4, dtype=np.uint8)[labels] if multi_label else labels)
+    probabilities = (logits.sigmoid() if multi_label else logits.softmax(dim=1)).amax(dim=1).numpy()
+    confidence = float(np.median(probabilities[::2]))
+    expected = said[::2][probabilities[::2] >= confidence]
+    assert 8 <= len(expected) < 20
+    seen: list[np.ndarray] = []
+    drawn = evaluate_grids.draw_grids
+
+    def watching(hot: np.ndarray, targets: np.ndarray, *rest: Any) -> np.ndarray:
+        seen.append(targets)
+        assert hot[np.arange(len(targets)), targets].all()
+        return drawn(hot, targets, *rest)
+
+    monkeypatch.setattr(evaluate_grids, "draw_grids", watching)
+    grid = {"side": 2, "count": 50, "confidence": confidence}
+    evaluate(store, {**inputs, "dataset": dataset}, "constant", params={"value": 1.0}, grid=grid)
+    assert sorted(seen[0].tolist()) == sorted(expected.tolist())
+
+
+def test_maps_of_grids_are_read_and_filtered_as_the_method_s(store: Store, inputs: dict[str, Artifact]) -> None:
+    """The cell's mask turned negative has all its relevance there by magnitude, none of its own; blurred, less."""
+    plain = evaluate_grids.Extraction.fetch
+
+    def negative(self: Any, *args: Any) -> Any:
+        rows = plain(self, *args)
+        return dataclasses.replace(rows, maps=-rows.maps)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate_grids.Extraction, "fetch", negative)
+        assert evaluate(store, inputs, "ground_truth")["grid_pointing_game"] == [1.0] * 20
+        signed = evaluate(store, inputs, "ground_truth", sign="signed")["grid_pointing_game"]
+    assert signed == pytest.approx([0.25] * 20)  # no positive value: read as uniform
+    blurred = evaluate(store, inputs, "ground_truth", filter={"kind": "blur", "sigma_px": 2.0})["grid_pointing_game"]
+    for cell, share in enumerate(blurred[:: len(blurred) // 4]):
+        mask = cell_mask((16, 16), 2, cell)
+        soft = apply_filter(mask.float()[None], MapFilter(kind="blur", sigma_px=2.0))[0]
+        assert share == pytest.approx((soft * mask).sum().item() / soft.sum().item(), rel=1e-5)
+        assert share < 0.95
 
 
 def test_networks_of_a_fixed_size_are_refused(
