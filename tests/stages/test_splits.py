@@ -1,5 +1,7 @@
 """Splits: the same inputs whichever way they reach the loop."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,11 @@ from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.data.loading import ImageReader, normalise
 from roarline.errors import DataError
 from roarline.stages import splits
-from roarline.stages.splits import normalization_of, split_images
+from roarline.stages.evaluate_roar import _Removal
+from roarline.stages.splits import Normalization, SplitImages, normalization_of, split_images
 from roarline.training.batches import ResidentSplit, StreamedSplit, in_order
 from tests.stages.toy_retraining import SIDE, new_toy
+from tests.training.unread import Unread
 
 FLOAT_BYTES = 60 * 3 * SIDE * SIDE * 4
 
@@ -83,3 +87,31 @@ def test_without_a_training_split_there_are_no_statistics(tmp_path):
         pytest.raises(DataError, match=r"no training split.*imagenet or to numbers"),
     ):
         normalization_of("dataset", dataset)
+
+
+FILLS = ["mean", "zero", "uniform_noise", {"kind": "constant", "value": [0.1, 0.2, 0.3]}]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [*({"mode": "roar", "fill": fill} for fill in FILLS), {"mode": "kar", "compat": "original"}, {"probe": True}],
+    ids=str,
+)
+def test_removal_in_the_batch_reads_and_sends_nothing(how):
+    """On the meta device: images that don't fit as network inputs are altered batch by batch."""
+    meta, pixels = torch.device("meta"), SIDE**2
+    job = {"mode": "roar", "fill": "mean", "compat": "corrected", "probe": False, "seed": 0, "removed_fraction": 0.5}
+    dataset = SimpleNamespace(mean=np.array([0.4, 0.5, 0.6]), name="toy")
+    images = SplitImages(
+        np.arange(48), [str(row) for row in range(48)], torch.zeros(48, dtype=torch.long, device=meta), (SIDE, SIDE),
+        Normalization([0.4, 0.5, 0.6], [0.2, 0.3, 0.25]),
+        stored=torch.zeros((48, 3, SIDE, SIDE), dtype=torch.uint8, device=meta),
+    )  # fmt: skip
+    ranks = torch.zeros((48, SIDE, SIDE), dtype=torch.int16, device=meta)
+    removal = _Removal(SimpleNamespace(parameters=job | how), dataset, images)
+    split = images.altered(removal.of("train", lambda places: ranks.index_select(0, places), images))
+    batches = split.batches(torch.arange(48), [(0, 16), (16, 32), (32, 48)])
+    assert next(batches)[0].shape == (16, 3, SIDE, SIDE)  # the epoch's order goes to the device before its first step
+    with Unread():
+        assert [len(labels) for _, labels in batches] == [16, 16]
+    assert removal.removed_pixels == pixels // 2

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roarline.training.batches import ResidentSplit, StreamedSplit, batch_bounds, in_order
+from roarline.training.batches import ResidentSplit, StreamedSplit, batch_bounds, in_order, pinned
 
 
 @given(st.integers(1, 200), st.integers(1, 64))
@@ -38,6 +38,32 @@ def test_resident_and_streamed_splits_give_the_same_batches():
         assert torch.equal(b, d)
         assert torch.equal(a[:, 0, 0, 0], IMAGES[b][:, 0, 0, 0].float() * 2 + b)
     assert streamed.image_size == resident.image_size == (2, 2)
+
+
+def test_the_next_batches_are_read_while_one_computes():
+    """Two ahead, on another thread: whoever takes a batch finds the one after it there."""
+    read: list[int] = []
+    two_more = threading.Event()
+
+    def reading(rows):
+        assert threading.current_thread() is not threading.main_thread()
+        read.append(int(rows[0]))
+        if read == [0, 2, 4]:
+            two_more.set()
+        return IMAGES[rows]
+
+    batches = StreamedSplit(reading, LABELS, doubled, (2, 2)).batches(torch.arange(10), batch_bounds(10, 2))
+    next(batches)
+    assert two_more.wait(10)
+    assert len(list(batches)) == 4
+    assert read == [0, 2, 4, 6, 8]
+
+
+def test_what_a_gpu_copies_lies_in_pinned_memory(monkeypatch):
+    """Else the host waits while it copies."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self + 1)
+    assert torch.equal(pinned(IMAGES, torch.device("cuda:1")), IMAGES + 1)
+    assert pinned(IMAGES, torch.device("cpu")) is IMAGES
 
 
 def test_in_order_gives_every_row_once():

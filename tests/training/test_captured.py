@@ -3,23 +3,25 @@
 There is a recorder for CPUs here which, as a CUDA graph does, gives its outputs in the same memory again and again.
 """
 
+import contextlib
 import copy
+import warnings
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from roarline.config.training import TrainCls
 from roarline.models.stacking import StackedNetworks
 from roarline.training import choice_of_steps, loop, stacked, steps
-from roarline.training.batches import ResidentSplit
+from roarline.training.batches import ResidentSplit, StreamedSplit
 from roarline.training.captured import _USUAL_STEPS, CapturedSteps, CudaGraphs, can_be_recorded
 from roarline.training.checkpoint import Checkpoint
 from roarline.training.classification import Classification, train
 from roarline.training.stacked import Member, fit_stack
 from roarline.training.steps import OptimizerSteps
+from tests.training.unread import Unread
 
 SIDE = 6
 
@@ -32,6 +34,8 @@ def on_gpu(test):
 
 class Replaying:
     """Runs the body at each replay, into the memory of the first one's outputs."""
+
+    waited = False
 
     def __init__(self) -> None:
         self.run_as_usual, self.recorded, self.replayed = 0, 0, 0
@@ -54,16 +58,6 @@ class Replaying:
             return tuple(fixed)
 
         return replay
-
-
-class Unread(TorchDispatchMode):
-    """Refuses what would make a program wait for its device."""
-
-    waits = (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.is_nonzero)
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        assert function.overloadpacket not in self.waits, f"{function} waits for the device"
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.fixture(autouse=True)
@@ -217,6 +211,68 @@ def test_an_epoch_on_a_device_that_can_not_be_read(monkeypatch):
     assert len(meter._waiting) == 3
 
 
+def test_what_watches_for_copies_finds_one():
+    with pytest.raises(AssertionError, match="to meta waits"), Unread():
+        torch.zeros(3).to("meta")
+
+
+def test_a_network_that_waits_for_the_device_is_never_recorded(recorded):
+    """The recorder tells; the numbers are those of steps that are run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Replaying, "waited", True)
+        trained(settings())
+    assert recorded[0].recorded == 0
+    assert recorded[0].run_as_usual == 4 * 4
+
+
+@pytest.fixture
+def played_cuda(monkeypatch):
+    """As much of torch.cuda as recordings use; what was asked of it."""
+    asked: dict[str, object] = {"mode": 0}
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(device=device, wait_stream=lambda _: None))
+    monkeypatch.setattr(torch.cuda, "current_stream", torch.cuda.Stream)
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext(asked.update(device=device)))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
+    monkeypatch.setattr(torch.cuda, "graph", lambda _, **how: contextlib.nullcontext(asked.update(how)))
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: asked["mode"])
+
+    def set_mode(mode):
+        warnings.warn("Synchronization debug mode is a prototype feature and …", stacklevel=1)
+        asked["mode"] = mode
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    return asked
+
+
+def test_recordings_are_made_on_a_stream_of_the_jobs_own_gpu(played_cuda):
+    """Without a stream torch takes one of the current device, which is the first GPU."""
+    device = torch.device("cuda:1")
+    assert CudaGraphs(device).record(lambda: (torch.ones(()),))() == (torch.ones(()),)
+    assert played_cuda["device"] == device
+    assert played_cuda["stream"].device == device
+    assert played_cuda["capture_error_mode"] == "thread_local"  # a thread that reads ahead pins memory meanwhile
+
+
+def test_a_wait_within_a_step_is_noticed_and_other_warnings_pass(played_cuda):
+    graphs = CudaGraphs(torch.device("cuda:0"))
+
+    def body(said):
+        assert played_cuda["mode"] == "warn"
+        if said:
+            warnings.warn(said, stacklevel=1)
+        return ()
+
+    graphs.run(lambda: body(""))
+    assert not graphs.waited
+    graphs.run(lambda: body("called a synchronizing CUDA operation (Triggered internally …)"))
+    assert graphs.waited
+    with pytest.warns(UserWarning, match="of something else"):
+        graphs.run(lambda: body("of something else"))
+    assert not graphs.waited
+    assert played_cuda["mode"] == 0
+
+
 def test_a_resumed_training_records_anew_and_ends_the_same(recorded, tmp_path):
     how = settings(epochs=6)
     model, expected = trained(how)
@@ -302,18 +358,69 @@ def test_a_cuda_graph_replays_with_new_inputs_rates_and_dropout():
     assert len(set(seen)) == len(seen)  # dropout draws anew, and the network learns
 
 
+@contextlib.contextmanager
+def no_waits():
+    """On a GPU, an error where the host waits for it."""
+
+    def set_mode(mode):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it finds most of them, not all
+            torch.cuda.set_sync_debug_mode(mode)
+
+    set_mode("error")
+    try:
+        yield
+    finally:
+        set_mode("default")
+
+
 @on_gpu
-def test_no_host_sync_within_an_epoch_on_a_gpu():
-    device = torch.device("cuda")
+@pytest.mark.parametrize("streamed", [False, True])
+def test_no_host_sync_within_an_epoch_on_a_gpu(streamed):
+    device = torch.device("cuda:0")
     how = settings(epochs=1, batch_size=8, augmentation={"crop_padding_px": 1, "horizontal_flip": True})
     real = split(96, 0)
+    images, labels = ResidentSplit(real.images.to(device), real.labels.to(device)), real.labels.to(device)
+    if streamed:
+        images = StreamedSplit(lambda rows: real.images[rows], labels, lambda stored, rows: stored * 2, (SIDE, SIDE))
     model = network().to(device)
     objective = Classification(model, how, multi_label=False)
-    run = loop._Run(objective, ResidentSplit(real.images.to(device), real.labels.to(device)), how, 0, None, print)
+    run = loop._Run(objective, images, how, 0, None, print)
     warm, batches = loop.Meter(1, 0.01), run._batches(1)
-    for place, batch in zip(run.passes, batches(run.passes), strict=True):
-        if place.step == 6:  # recorded by now
-            torch.cuda.set_sync_debug_mode("error")
-        warm.add(place.step, 8, run.steps.make(batch, place, 0.01))
-    torch.cuda.set_sync_debug_mode("default")
+    with contextlib.ExitStack() as refused:
+        for place, batch in zip(run.passes, batches(run.passes), strict=True):
+            if place.step == 6:  # recorded by now
+                refused.enter_context(no_waits())
+            warm.add(place.step, 8, run.steps.make(batch, place, 0.01))
     warm.read(objective.take_scores)
+    assert not run.steps.recorder.waited
+
+
+class Choosing(nn.Module):
+    """Goes its way by a value, which only the host can."""
+
+    def forward(self, images):
+        return images if images.sum().item() > 0 else -images
+
+
+@on_gpu
+def test_a_network_that_reads_its_device_trains_on_a_gpu():
+    device = torch.device("cuda:0")
+    model = nn.Sequential(network(), Choosing()).to(device)
+    images, labels = split(57, 0).images.to(device), split(57, 0).labels.to(device)
+    found = train(model, ResidentSplit(images, labels), None, settings(), seed=3)
+    assert found.curve[-1]["train_loss"] < found.curve[0]["train_loss"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_steps_of_a_second_gpu_are_recorded_there():
+    device = torch.device("cuda:1")
+    model = network().to(device)
+    steps_of_it = CapturedSteps(Classification(model, settings(), multi_label=False), settings(), device)
+    data, place = split(16, 0), loop.passes([(0, 16)])[0]
+    for _ in range(_USUAL_STEPS + 3):
+        before = copy.deepcopy(model.state_dict())
+        batch = loop.Batch(data.images.to(device), data.labels.to(device), torch.arange(16), (0,))
+        steps_of_it.make(batch, place, 0.01)
+        assert not torch.equal(model.state_dict()["5.weight"], before["5.weight"])

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from roarline.artifacts.dataset import DatasetFile
+from roarline.data.channel_values import channel_values
 from roarline.data.decoding import decode, resize_and_crop, to_array
 from roarline.data.raw import OWN_FILE
 from roarline.errors import DataError
@@ -166,8 +167,7 @@ def normalise(pixels: Tensor, mean: Sequence[float] | np.ndarray, std: Sequence[
             f"normalise: expected pixels [B, 1 or 3, H, W] and 1 or 3 numbers of mean and std, "
             f"got {list(pixels.shape)}, {len(mean)} and {len(std)}"
         )
-    centre = torch.as_tensor(np.asarray(mean, dtype=np.float32), device=pixels.device).reshape(1, -1, 1, 1)
-    scale = torch.as_tensor(np.asarray(std, dtype=np.float32), device=pixels.device).reshape(1, -1, 1, 1)
+    centre, scale = (channel_values(given, torch.float32, pixels.device) for given in (mean, std))
     values = pixels.to(torch.float32).div_(255)
     if centre.shape[1] in (1, values.shape[1]):
         values.sub_(centre).div_(scale)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from roarline.data.channel_values import channel_values
 from roarline.imaging.hashed_noise import uniform_noise
 from roarline.imaging.smoothing import gaussian_blur
 
@@ -71,4 +72,4 @@ def colour(values: Sequence[float], name: str, images_BCHW: Tensor) -> Tensor:
     """float64 [1, 1 or C, 1, 1] of a list with 1 or C numbers, on the images' device."""
     if len(values) not in (1, images_BCHW.shape[1]):
         raise ValueError(f"{name} has {len(values)} numbers, expected 1 or {images_BCHW.shape[1]}, one a channel")
-    return torch.tensor(list(values), dtype=torch.float64).reshape(1, -1, 1, 1).to(images_BCHW.device)
+    return channel_values(values, torch.float64, images_BCHW.device)

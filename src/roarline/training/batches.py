@@ -79,18 +79,27 @@ class StreamedSplit:
     def batches(self, order: Tensor, bounds: Bounds) -> Iterator[tuple[Tensor, Tensor]]:
         """See ``Split``."""
         order, device = order.cpu(), self.labels.device
+        order_there = order.to(device)
+
+        def read(start: int, stop: int) -> Tensor:
+            return pinned(self.read(order[start:stop]), device)
+
         with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as ahead:
             try:
-                waiting = [ahead.submit(self.read, order[start:stop]) for start, stop in bounds[:2]]
+                waiting = [ahead.submit(read, *next_bounds) for next_bounds in bounds[:2]]
                 for index, (start, stop) in enumerate(bounds):
                     stored = waiting.pop(0).result()
                     if index + 2 < len(bounds):
-                        after = bounds[index + 2]
-                        waiting.append(ahead.submit(self.read, order[after[0] : after[1]]))
-                    rows = order[start:stop].to(device, non_blocking=True)
+                        waiting.append(ahead.submit(read, *bounds[index + 2]))
+                    rows = order_there[start:stop]
                     yield self.prepare(stored.to(device, non_blocking=True), rows), self.labels.index_select(0, rows)
             finally:  # a consumer that stops early leaves no thread reading a closed file
                 ahead.shutdown(cancel_futures=True)
+
+
+def pinned(stored: Tensor, device: torch.device) -> Tensor:
+    """In memory that a GPU copies from while the program goes on; for a CPU as it is."""
+    return stored.pin_memory() if device.type == "cuda" else stored
 
 
 def batch_bounds(count: int, batch_size: int, fewest: int = 2) -> list[tuple[int, int]]:

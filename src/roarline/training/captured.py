@@ -5,12 +5,15 @@ than running them. The graph reads its batch and its learning rate from fixed me
 there, set the rate, replay. Nothing waits for the device.
 
 A step of a batch shape runs as usual for the first times, which is when libraries choose their kernels and the
-optimiser makes its state; then it is recorded, and from then on replayed.
+optimiser makes its state; then it is recorded, and from then on replayed. A network that itself makes the host wait for
+the device, to choose its way by a value, say, can't be recorded: its steps run as usual.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,10 +30,17 @@ from roarline.training.steps import OptimizerSteps
 Outputs = tuple[Tensor, ...]
 Body = Callable[[], Outputs]
 _USUAL_STEPS = 3
+_OF_WAITING, _OF_WATCHING = "called a synchronizing CUDA operation", "Synchronization debug mode is a prototype"
 
 
 class Recorder(Protocol):
-    """What makes a recording of a step."""
+    """What makes a recording of a step.
+
+    Attributes:
+        waited: True where the body that was run last waited for the device, which no recording can.
+    """
+
+    waited: bool
 
     def run(self, body: Body) -> Outputs:
         """Run it once as usual, where a recording could be made later."""
@@ -42,17 +52,17 @@ class Recorder(Protocol):
 
 
 class CudaGraphs:
-    """Recordings by the driver."""
+    """Recordings by the driver, all on one stream of the device: the current one may be another GPU's."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
+        self.device, self.waited = device, False
         self._aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def run(self, body: Body) -> Outputs:
         """See ``Recorder``: on a stream of its own, as recordings are made, so that autograd's nodes belong to none."""
         here = torch.cuda.current_stream(self.device)
         self._aside.wait_stream(here)
-        with torch.cuda.stream(self._aside):
+        with torch.cuda.stream(self._aside), self._watched():
             outputs = body()
         here.wait_stream(self._aside)
         return outputs
@@ -60,7 +70,11 @@ class CudaGraphs:
     def record(self, body: Body) -> Body:
         """See ``Recorder``."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Threads that read ahead may ask for pinned memory meanwhile.
+        with (
+            torch.cuda.device(self.device),
+            torch.cuda.graph(graph, stream=self._aside, capture_error_mode="thread_local"),
+        ):
             outputs = body()
 
         def replay() -> Outputs:
@@ -68,6 +82,22 @@ class CudaGraphs:
             return outputs
 
         return replay
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Note whether the host waits for the device, of which torch warns where it is told to."""
+        before = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                yield
+            finally:
+                torch.cuda.set_sync_debug_mode(before)
+        self.waited = any(_OF_WAITING in str(one.message) for one in found)
+        for one in found:
+            if not any(known in str(one.message) for known in (_OF_WAITING, _OF_WATCHING)):
+                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def can_be_recorded(objective: object, settings: Training, device: torch.device) -> bool:
@@ -125,7 +155,7 @@ class CapturedSteps(OptimizerSteps):
         fixed.images.copy_(batch.images)
         fixed.labels.copy_(batch.labels)
         fixed.seen += 1
-        if fixed.seen <= _USUAL_STEPS:
+        if fixed.seen <= _USUAL_STEPS or (fixed.replay is None and self.recorder.waited):
             outputs = self.recorder.run(lambda: self._step(fixed))
         else:
             if fixed.replay is None:

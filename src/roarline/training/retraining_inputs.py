@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from roarline.data.channel_values import channel_values
+
 
 def mask_inputs(removed_BHW: Tensor, removed_pixels: int) -> Tensor:
     """Inputs of the leakage probe: 1 where a pixel was removed, 0 elsewhere, standardised.
@@ -51,7 +53,7 @@ def cut_to_8_bits(images_BCHW: Tensor, mean: Sequence[float], std: Sequence[floa
     """
 
     def channels(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=images_BCHW.dtype, device=images_BCHW.device).reshape(1, -1, 1, 1)
+        return channel_values(values, images_BCHW.dtype, images_BCHW.device)
 
     offset = channels([-m / s for m, s in zip(mean, std, strict=True)])
     pixels = (images_BCHW - offset) / channels([1 / s for s in std])
