@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from roarline.artifacts.store import Store
 from roarline.execution import local
 from roarline.execution.local import LocalExecutor
 from roarline.execution.worker import Message
@@ -22,14 +23,20 @@ def pretend(pipe: Connection, root: Path, device: str, loader_threads: int) -> N
         job = jobs[0]
         with (root / "tries").open("a") as tries:
             tries.write(f"{job.key}\n")
+        (root / f"process of {job.key}").write_text(str(os.getpid()))
         if job.label == "dies" or (job.label == "dies once" and (root / "tries").read_text().count(job.key) == 1):
             os.kill(os.getpid(), signal.SIGKILL)
         begin = time.monotonic()
-        time.sleep(0.1)
+        time.sleep(1.5 if job.label == "slow" else 0.1)
         with (root / "ran").open("a") as ran:
             ran.write(f"{begin} {time.monotonic()} {job.threads}\n")
         said = Message("failed", "no such layer", 2) if job.label == "fails" else Message("made")
+        if job.label == "breaks":
+            said = Message("failed", "AcceleratorError: device-side assert triggered", defect=True)
         pipe.send({one.key: said for one in jobs})
+        if job.label == "ends afterwards":
+            pipe.close()
+            os._exit(0)
 
 
 class Notes:
@@ -67,6 +74,44 @@ def test_the_job_of_a_dead_worker_is_tried_again_and_the_rest_goes_on(executor: 
     assert any(line.startswith("a: its worker was ended by SIGKILL") for line in notes.said_of)
     assert failed["b"].text.endswith("3 times")
     assert failed["d"].text == "not run: waits on s, which failed"
+    assert Store(executor.root).failure("s", "b") == failed["b"].text  # for `status`: the worker could not note it
+    assert Store(executor.root).failure("s", "a") is None
+
+
+def test_a_worker_that_ends_while_it_is_idle_costs_no_job_a_try(executor: LocalExecutor) -> None:
+    notes, done = Notes(), set[str]()
+    jobs = [job("a", label="ends afterwards"), job("b", label="slow"), job("c", "a", "b"), job("d", "a", "b")]
+    assert executor.run(jobs, done, notes) == {}
+    assert done == {"a", "b", "c", "d"}
+    assert notes.said_of == []
+
+
+def test_a_worker_that_ends_as_it_is_given_a_job_is_replaced(
+    executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalExecutor, "_let_go_of_the_dead", lambda self: None)  # seen too late
+    notes, done = Notes(), set[str]()
+    assert executor.run([job("a", label="ends afterwards"), job("b", "a")], done, notes) == {}
+    assert done == {"a", "b"}
+    assert notes.said_of == ["b: its worker ended with exit code 0; trying again"]
+
+
+@pytest.mark.parametrize(("device", "new_process"), [("cuda:0", True), ("cpu", False)])
+def test_a_defect_on_a_gpu_ends_its_worker_which_cuda_would_fail_ever_after(
+    executor: LocalExecutor, device: str, new_process: bool
+) -> None:
+    executor.devices, executor.cpu_threads = [device], None
+    notes, done = Notes(), set[str]()
+    failed = executor.run(
+        [job("a"), job("b", label="breaks"), job("c"), job("d", label="fails"), job("e")], done, notes
+    )
+    assert done == {"a", "c", "e"}
+    assert failed.keys() == {"b", "d"}
+    assert notes.said_of == []
+    a, b, c, e = ((executor.root / f"process of {key}").read_text() for key in "abce")
+    assert a == b
+    assert (b != c) == new_process
+    assert c == e  # a failure that is deliberate says nothing about the GPU
 
 
 def test_a_job_that_fails_is_not_tried_again_and_the_rest_goes_on(executor: LocalExecutor) -> None:

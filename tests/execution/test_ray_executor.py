@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from roarline.artifacts.shared_storage import marked
+from roarline.artifacts.store import Store
 from roarline.errors import JobError, UserInputError
 from roarline.execution import ray_cluster, ray_executor
 from roarline.execution.ray_cluster import check_nodes, import_ray
@@ -229,6 +230,7 @@ def test_a_job_that_loses_every_worker_fails_and_the_rest_goes_on(tmp_path: Path
     assert run.done == {"b"}
     assert ray.tried["a"] == 5
     assert run.failed["a"].text == "its worker was lost 5 times (out of memory)"
+    assert Store(tmp_path).failure("s", "a") == run.failed["a"].text  # for `status`: the worker could not note it
 
 
 def test_a_defect_in_a_worker_is_a_failure_not_a_loss(tmp_path: Path) -> None:
@@ -237,6 +239,19 @@ def test_a_defect_in_a_worker_is_a_failure_not_a_loss(tmp_path: Path) -> None:
     assert run.done == {"b"}
     assert ray.tried["a"] == 1
     assert run.failed["a"].text.startswith("TypeError: x")
+    assert str(Store(tmp_path).failure("s", "a")).startswith("TypeError: x")
+
+
+@pytest.mark.parametrize(("gpus", "workers"), [(1.0, 2), (0.0, 1)])
+def test_a_defect_on_a_gpu_ends_its_worker_which_cuda_would_fail_ever_after(
+    tmp_path: Path, gpus: float, workers: int
+) -> None:
+    answers = {"a": Message("failed", "device-side assert", defect=True), "b": Message("failed", "diverged")}
+    ray = PlayedRay([(1, 1)], lambda job, _: answers.get(job.key, MADE))
+    run, _ = play(ray, [job("a"), job("b"), job("c")], tmp_path, gpus=gpus)
+    assert run.failed.keys() == {"a", "b"}
+    assert run.done == {"c"}
+    assert len(ray.actors) == workers
 
 
 def stackable(key: str, *inputs: str) -> Job:

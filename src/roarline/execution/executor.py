@@ -43,6 +43,8 @@ def is_ready(job: Job, done: set[str]) -> bool:
 
 def drop_hopeless(queue: list[Job], failed: dict[str, Message], watcher: Watcher) -> None:
     """Take from the queue what waits on a failure, and count it as failed, too."""
+    if not failed:  # this is called at every message, and a job may read ten thousand others
+        return
     for job in list(queue):
         broken = [stage for stage, key in job.inputs.values() if key in failed]
         if broken:

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from roarline.artifacts.store import Store
 from roarline.execution.executor import Watcher, drop_hopeless, is_ready
 from roarline.execution.stacks import mates
 from roarline.execution.worker import Message, work
@@ -72,10 +73,7 @@ class LocalExecutor:
             else:
                 worker.process.terminate()
         for worker in self._workers:
-            worker.process.join(5)
-            if worker.process.is_alive():
-                worker.process.kill()
-            worker.pipe.close()
+            _see_it_end(worker)
         self._workers.clear()
 
     def _place(self, queue: list[Job], stacks: Mapping[str, tuple[Job, ...]], done: set[str], watcher: Watcher) -> None:
@@ -88,16 +86,28 @@ class LocalExecutor:
             used = sum(worker.jobs[0].threads for worker in self._workers if worker.jobs)
             if self.cpu_threads is not None and used and used + job.threads > self.cpu_threads:
                 return  # in order: a wide job isn't overtaken for ever by narrow ones
+            self._let_go_of_the_dead()
             worker = next((worker for worker in self._workers if not worker.jobs), None)
             if worker is None and len(self._workers) < len(self.devices):
                 worker = self._start()
             if worker is None:
                 return
             worker.jobs = together
-            worker.pipe.send(together)
+            with suppress(OSError):  # it died meanwhile, as will be heard
+                worker.pipe.send(together)
             for one in together:
                 queue.remove(one)
                 watcher.started(one)
+
+    def _let_go_of_the_dead(self) -> None:
+        """Drop idle workers whose process has ended; an idle one has nothing to say but that."""
+        for worker in [worker for worker in self._workers if not worker.jobs and worker.pipe.poll()]:
+            self._drop(worker)
+
+    def _drop(self, worker: _Worker) -> None:
+        worker.process.terminate()
+        _see_it_end(worker)
+        self._workers.remove(worker)
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
@@ -139,6 +149,8 @@ class LocalExecutor:
                 queue[:0] = worker.jobs
                 return
             said = {job.key: Message("failed", f"its worker {reason}, {_TRIES} times") for job in worker.jobs}
+            for job in worker.jobs:  # the worker itself could not
+                Store(self.root).record_failure(job.stage, job.key, said[job.key].text)
         if isinstance(said, Message):
             watcher.said(first, said)
             return
@@ -150,6 +162,15 @@ class LocalExecutor:
                 done.add(job.key)
             watcher.ended(job, message)
         worker.jobs = ()
+        if worker.device != "cpu" and worker in self._workers and any(one.defect for one in said.values()):
+            self._drop(worker)
+
+
+def _see_it_end(worker: _Worker) -> None:
+    worker.process.join(5)
+    if worker.process.is_alive():
+        worker.process.kill()
+    worker.pipe.close()
 
 
 def available_cpus() -> int:

@@ -260,7 +260,7 @@ class _Run:
             self._stop(worker)
             if not worker.jobs:
                 raise
-            said = {job.key: Message("failed", f"{reason_of(error)}\n{error}") for job in worker.jobs}
+            said = self._all_failed(worker, f"{reason_of(error)}\n{error}")
         except (self.ray.exceptions.RayError, StopIteration) as error:
             self._lost(worker, reason_of(error))
             return
@@ -280,6 +280,8 @@ class _Run:
                 self.made.append(job)
             self.watcher.ended(job, message)
         worker.jobs, worker.stream = (), None
+        if worker.shape.gpus and worker in self._workers and any(said.defect for said in messages.values()):
+            self._stop(worker)
 
     def _prepared(self, worker: _Worker, problem: str | None) -> None:
         self._changed = True
@@ -304,8 +306,13 @@ class _Run:
             self.watcher.said(first, Message("waiting", f"its worker is lost ({reason}); trying again"))
             self.queue[:0] = worker.jobs
             return
-        failed = Message("failed", f"its worker was lost {_TRIES} times ({reason})")
-        self._ended(worker, {job.key: failed for job in worker.jobs})
+        self._ended(worker, self._all_failed(worker, f"its worker was lost {_TRIES} times ({reason})"))
+
+    def _all_failed(self, worker: _Worker, text: str) -> dict[str, Message]:
+        """What a worker would say of its jobs, and note in the store, if it could."""
+        for job in worker.jobs:
+            Store(self.executor.root).record_failure(job.stage, job.key, text)
+        return {job.key: Message("failed", text) for job in worker.jobs}
 
     def _stop(self, worker: _Worker) -> None:
         self._workers.remove(worker)

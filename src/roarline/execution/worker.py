@@ -25,13 +25,19 @@ _PROGRESS_EVERY_S = 0.2
 
 @dataclass(frozen=True)
 class Message:
-    """What a worker says about the job it has."""
+    """What a worker says about the job it has.
+
+    Attributes:
+        defect: True where something other than a deliberate error ended a job. On a GPU it may have left the process
+            unable to use it: CUDA answers every later call with the same error.
+    """
 
     kind: Literal["progress", "waiting", "made", "cached", "failed"]
     text: str = ""
     exit_code: int = 1
     done: int = 0
     total: int = 0
+    defect: bool = False
 
 
 def work(pipe: Connection, root: Path, device: str, loader_threads: int) -> None:
@@ -86,10 +92,10 @@ def attempt_stack(jobs: Sequence[Job], context: Context, pipe: Connection) -> di
         recorded, failure = str(error), Message("failed", str(error), error.exit_code)
     except MemoryError:
         recorded = "out of memory; a smaller batch size, or fewer workers, needs less"
-        failure = Message("failed", recorded)
+        failure = Message("failed", recorded, defect=True)
     except Exception as error:  # noqa: BLE001 - the worker must survive a defect in one job and report it
         recorded = f"{type(error).__name__}: {error}"
-        failure = Message("failed", f"{recorded}\n{traceback.format_exc()}")
+        failure = Message("failed", f"{recorded}\n{traceback.format_exc()}", defect=True)
     messages: dict[str, Message] = {}
     for job in jobs:
         outcome = outcomes.get(job.key)
