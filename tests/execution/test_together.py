@@ -18,10 +18,11 @@ from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import read_csv
 from roarline.config.load import load_experiment
 from roarline.errors import UserInputError
+from roarline.execution import together
 from roarline.execution.plan import build_plan
 from roarline.execution.run_job import run_job
 from roarline.execution.together import run_together
-from roarline.stages.job import Context
+from roarline.stages.job import Context, Job
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -111,6 +112,28 @@ def test_two_processes_train_explainers(tmp_path):
         assert made.manifest.provenance["processes"] == 2
         (loss,) = read_csv(made.file(EXPLAINER_CURVE_FILE))["train_loss"]
         assert math.isfinite(float(loss))
+
+
+def test_what_somebody_else_made_meanwhile_is_not_followed(tmp_path, monkeypatch):
+    """The others would wait for a training that the first process never begins."""
+    followed, told = [], []
+    monkeypatch.setattr(together, "run_job", lambda job, context, on_begin: False)
+    monkeypatch.setattr(together, "follow_job", lambda job, context: followed.append(job))
+    monkeypatch.setattr(together.distributed, "broadcast_object_list", lambda values, src: told.append(list(values)))
+    job, context = Job("train-cls", 1, "a" * 64, "", {}, {}), Context(Store(tmp_path))
+    assert together._lead(job, context) is False
+    assert told == [[False]]
+    monkeypatch.setattr(together, "run_job", lambda job, context, on_begin: on_begin() or True)
+    assert together._lead(job, context) is True
+    assert told == [[False], [True]]
+    for hears in (False, True):
+
+        def hear(values, src, hears=hears):
+            values[0] = hears
+
+        monkeypatch.setattr(together.distributed, "broadcast_object_list", hear)
+        assert together._follow(job, context) is False
+        assert followed == [job] * hears
 
 
 def test_a_stage_that_trains_nothing_is_refused(tmp_path):

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from roarline.config.training import TrainCls
 from roarline.errors import DataError, JobError, ModelError, UserInputError
+from roarline.training import loop
 from roarline.training.batches import ResidentSplit
 from roarline.training.checkpoint import Checkpoint
-from roarline.training.classification import train
+from roarline.training.classification import Classification, train
 from roarline.training.evaluate import evaluate
 from roarline.training.loop import Trained
 
@@ -130,6 +131,22 @@ def test_how_often_it_is_saved_changes_nothing(tmp_path):
         results.append((trained, weights(model)))
     assert results[0][0] == results[1][0]
     assert same(results[0][1], results[1][1])
+
+
+def test_what_a_lone_process_had_seen_of_an_epoch_counts_once_among_several(monkeypatch):
+    """A training that one process began may be gone on with by two."""
+    run = loop._Run(
+        Classification(network(), settings(), multi_label=False), coloured(48, 0), settings(), 0, None, print
+    )
+    seen = loop.Meter(1, 0.01)
+    seen.add(0, 16, {"loss": torch.tensor(2.0)})
+    seen.read()
+    begun = {"steps": 1, "meter": seen.state(), "draws": torch.get_rng_state()}
+    for rank, images in ((0, 16), (1, 0)):
+        monkeypatch.setattr(loop.processes, "rank", lambda rank=rank: rank)
+        meter, run.begun = loop.Meter(1, 0.01), dict(begun)
+        assert [place.step for place in run._ahead(meter)] == [1, 2]
+        assert meter.images == images
 
 
 def test_two_runs_give_the_same_bits_and_other_seeds_other_ones():

@@ -28,13 +28,16 @@ from roarline.execution.stacks import stacked
 from roarline.stages.job import Context, Job
 
 
-def run_job(job: Job, context: Context, on_wait: Callable[[], None] | None = None) -> bool:
+def run_job(
+    job: Job, context: Context, on_wait: Callable[[], None] | None = None, on_begin: Callable[[], None] | None = None
+) -> bool:
     """Make one artifact.
 
     Args:
         job: What to make.
         context: Where.
         on_wait: Called once when another process is making the same artifact and this one waits for it.
+        on_begin: Called once where it is made now, before any of it; jobs of a stack don't tell.
 
     Returns:
         True where it was made now, False where it existed or another process made it meanwhile.
@@ -55,6 +58,8 @@ def run_job(job: Job, context: Context, on_wait: Callable[[], None] | None = Non
     ) as writer:
         if writer is None:
             return False
+        if on_begin:
+            on_begin()
         record = _Record(context.device)
         with _numerics(job, context.device):
             import_stage(job.stage)(job, context, writer)
@@ -136,7 +141,7 @@ def follow_job(job: Job, context: Context) -> None:
 
 @contextlib.contextmanager
 def _numerics(job: Job, device: str) -> Any:
-    """The job's thread count and, on a CPU, deterministic algorithms; as before afterwards."""
+    """The job's thread count and, on a CPU, deterministic algorithms; as before afterwards. The GPU stays the job's."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     dtype, matmul = torch.get_default_dtype(), torch.get_float32_matmul_precision()
@@ -144,6 +149,8 @@ def _numerics(job: Job, device: str) -> Any:
     torch.use_deterministic_algorithms(device == "cpu")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.startswith("cuda"):
+        # What names no device takes this one; and before a process has used a GPU there is no peak to reset.
+        torch.cuda.set_device(torch.device(device).index or 0)
         torch.cuda.reset_peak_memory_stats(device)
     try:
         yield

@@ -22,7 +22,7 @@ from roarline.errors import UserInputError
 from roarline.execution.planned import Plan
 from roarline.execution.run import RunResult, run_plan
 from roarline.execution.run_job import follow_job, run_job
-from roarline.stages.job import Context
+from roarline.stages.job import Context, Job
 
 SHARED_STAGES = ("train-cls", "train-explainer")
 _LONGEST_STEP = timedelta(days=2)
@@ -51,13 +51,27 @@ def run_together(plan: Plan, store: Store, stage: str) -> RunResult | None:
         distributed.broadcast_object_list(wanted, src=0)
         context = Context(store, device, loader_threads=plan.experiment.runtime.loader_threads)
         for job in own:
-            if job.key in wanted[0] and rank == 0:
-                made += run_job(job, context)
-            elif job.key in wanted[0]:
-                follow_job(job, context)
+            if job.key in wanted[0]:
+                made += _lead(job, context) if rank == 0 else _follow(job, context)
         distributed.barrier()
     cached = len(own) + len(others) - made
     return RunResult(made, cached, time.perf_counter() - started) if rank == 0 else None
+
+
+def _lead(job: Job, context: Context) -> bool:
+    """Make an artifact in the first process; the others follow, but where somebody else has made it meanwhile."""
+    made = run_job(job, context, on_begin=lambda: distributed.broadcast_object_list([True], src=0))
+    if not made:
+        distributed.broadcast_object_list([False], src=0)
+    return made
+
+
+def _follow(job: Job, context: Context) -> bool:
+    told: list[bool] = [False]
+    distributed.broadcast_object_list(told, src=0)
+    if told[0]:
+        follow_job(job, context)
+    return False
 
 
 @contextmanager

@@ -215,7 +215,8 @@ class _Run:
         if self.begun is None:
             return self.passes
         begun, self.begun = self.begun, None
-        meter.restore(begun["meter"])
+        if processes.rank() == 0:  # what one process had seen counts once
+            meter.restore(begun["meter"])
         torch.set_rng_state(begun["draws"].cpu())
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(begun["device_draws"].cpu(), self.device)
