@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,22 @@ def test_maps_join_by_sample_id_never_by_position(tmp_path: Path, rng: np.random
         assert maps.rows_for(["a", "b"]) == [[1], [0]]
         with pytest.raises(ArtifactError, match=r"no map for sample 'd' \(1 missing of 2\)"):
             maps.rows_for(["a", "d"])
+
+
+def test_maps_are_looked_up_at_a_cost_that_does_not_grow_with_their_number(tmp_path: Path, rng: Any) -> None:
+    """Ranks that don't fit are made batch by batch: going through all ids for each would be quadratic."""
+
+    class Counted(list[str]):
+        times = 0
+
+        def __iter__(self) -> Iterator[str]:
+            Counted.times += 1
+            return super().__iter__()
+
+    with MapsFile(maps_file(tmp_path, [rows(["a", "a", "b"], rng)])) as maps:
+        maps.__dict__["sample_ids"] = Counted(maps.sample_ids)
+        assert [maps.rows_for([name]) for name in "aba"] == [[[0, 1]], [[2]], [[0, 1]]]
+    assert Counted.times == 1
 
 
 def test_several_targets_of_a_sample_are_several_rows(tmp_path: Path, rng: np.random.Generator) -> None:

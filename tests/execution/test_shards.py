@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from roarline.artifacts.files import write_json
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
-from roarline.artifacts.store import Artifact, Store
+from roarline.artifacts.store import Artifact, Store, Writer
 from roarline.errors import ArtifactError
 from roarline.execution.commands import _state, gc
 from roarline.execution.run_job import run_job
@@ -85,6 +86,26 @@ def test_provenance_of_the_whole_counts_all_shards(store: Store, monkeypatch: py
     assert {"device", "torch", "started", "peak_memory_mb"} <= set(provenance)
 
 
+def test_the_whole_says_of_its_making_what_its_shards_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joining takes a moment on any machine: the device, the time and the memory are those of the shards."""
+    said = [
+        {"device": "a GPU", "cuda": "13.0", "started": "02", "duration_s": 2.0, "peak_memory_mb": 5.0},
+        {"device": "a GPU", "cuda": "13.0", "started": "01", "duration_s": 3.0, "peak_memory_mb": 4.0},
+    ]
+    monkeypatch.setattr(stage, "join_shards", lambda out, shards: ["maps.shards/0000.h5"])
+    for device_memory, expected in (({}, {}), ({"peak_device_memory_mb": 7.0}, {"peak_device_memory_mb": 7.0})):
+        writer = Writer(Path(), Path())
+        shards: Any = [
+            SimpleNamespace(file=Path, manifest=SimpleNamespace(provenance=one | device_memory)) for one in said
+        ]
+        stage._join(shards, writer)
+        assert writer.undigested == {"maps.shards/0000.h5"}
+        assert writer.provenance == {
+            "shards": 2, "device": "a GPU", "cuda": "13.0", "started": "01", "duration_s": 5.0, "peak_memory_mb": 5.0,
+            **expected,
+        }  # fmt: skip
+
+
 def test_a_shard_is_not_made_where_the_whole_exists(store: Store) -> None:
     job = extraction(store)
     make(store, [job])
@@ -114,6 +135,7 @@ def test_only_extraction_that_asks_a_network_is_cut(store: Store) -> None:
     keys = [piece.key for piece in in_shards([job], 4)]
     assert len(set(keys)) == 5
     assert {piece.shard_of for piece in shards_of(job, 4)} == {(job.stage, job.key)}
+    assert sum(piece.cost for piece in shards_of(job, 4)) == pytest.approx(job.cost)
     assert not {piece.key for piece in shards_of(job, 3)} & set(keys)
 
 

@@ -245,15 +245,20 @@ class MapsFile:
             )
         return values
 
+    @cached_property
+    def _rows_of_samples(self) -> dict[str, list[int]]:
+        table: dict[str, list[int]] = {}
+        for row, sample_id in enumerate(self.sample_ids):
+            table.setdefault(sample_id, []).append(row)
+        return table
+
     def rows_for(self, sample_ids: Sequence[str]) -> list[list[int]]:
         """Join by id: for each sample id the rows that hold its maps (several where it has several targets).
 
         Raises:
             ArtifactError: A sample has no row; the message names it.
         """
-        table: dict[str, list[int]] = {}
-        for row, sample_id in enumerate(self.sample_ids):
-            table.setdefault(sample_id, []).append(row)
+        table = self._rows_of_samples
         missing = [sample_id for sample_id in sample_ids if sample_id not in table]
         if missing:
             raise ArtifactError(

@@ -188,7 +188,7 @@ class Report(Section):
 
 
 class Runtime(Section):
-    """Where and how the work runs; never part of a key."""
+    """Where and how the work runs; in no key, but that ``evaluate-roar.engine: auto`` follows the device."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="auto: every GPU, else the CPU")
     workers: int | Literal["auto"] = Field("auto", description="processes; auto: one for each GPU or CPU slot")
