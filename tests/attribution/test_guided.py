@@ -44,6 +44,13 @@ CALLS = {
     "method in place, result unused": _relu_underscore,
     "relu6 module": lambda model, hidden: model.module6(hidden * 1),
     "functional relu6": lambda model, hidden: functional.relu6(hidden),
+    "clamp": lambda model, hidden: hidden.clamp(min=0),
+    "clamp in place": lambda model, hidden: (hidden * 1).clamp_(0),
+    "torch.clamp": lambda model, hidden: torch.clamp(hidden, 0.0, None),
+    "clip": lambda model, hidden: torch.clip(hidden, min=0),
+    "clamp_min": lambda model, hidden: torch.clamp_min(hidden, 0),
+    "threshold": lambda model, hidden: functional.threshold(hidden, 0.0, 0.0, inplace=False),
+    "threshold module": lambda model, hidden: nn.Threshold(0, 0, inplace=True)(hidden * 1),
 }
 
 

@@ -97,6 +97,9 @@ def test_what_is_overwritten_keeps_its_value():
         (lambda x: x + x, "add"), (lambda x: 1 + x, "add"), (lambda x: x.add_(1), "add"), (nn.Sigmoid(), "sigmoid"),
         (nn.MaxPool2d(2), "max_pool2d"), (nn.AdaptiveMaxPool2d(1), "adaptive_max_pool2d"),
         (lambda x: functional.max_pool2d(x, 2, return_indices=True)[0], "max_pool2d"),
+        (lambda x: x.clamp(min=0), "relu"), (lambda x: x.clamp_min_(0.0), "relu"), (nn.Threshold(0, 0, True), "relu"),
+        (lambda x: x.clamp(0, 6), "clamp"), (lambda x: x.clamp(min=0.1), "clamp"), (lambda x: x.clamp(max=0), "clamp"),
+        (lambda x: x.clamp(min=torch.zeros_like(x)), "clamp"), (nn.Threshold(0, 1), "threshold"),
     ],
 )  # fmt: skip
 def test_one_name_for_all_ways_to_call_a_function(function, name):

@@ -1,7 +1,8 @@
 """Backpropagation with other rules at ReLUs: guided backpropagation, deconvnet, and guided Grad-CAM.
 
 captum's GuidedBackprop and Deconvolution know ``nn.ReLU`` modules alone and pass over the rest silently; here every
-call of a ReLU counts: modules, ``torch.relu`` and ``functional.relu``, in place or not, and ReLU6.
+call of a ReLU counts: modules, ``torch.relu`` and ``functional.relu``, in place or not, ``clamp(min=0)``, and ReLU6.
+Other activations of a network that has ReLUs too (MobileNetV3's hardswish) pass back their plain gradient.
 """
 
 from __future__ import annotations

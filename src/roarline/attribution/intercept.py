@@ -33,6 +33,8 @@ _ARGUMENTS = {
     "hardtanh": ("input", "min_val", "max_val"),
 }
 RELUS = frozenset({"relu", "relu6"})
+_BOUNDS = {"clamp": ("min", "max"), "clip": ("min", "max"), "clamp_min": ("min",), "threshold": ("threshold", "value")}
+"""Arguments behind the first, of functions that are ReLUs where these are 0, and ``max`` is None."""
 QUERIES = frozenset({
     "dim", "element_size", "get_device", "is_complex", "is_contiguous", "is_floating_point", "len", "ndimension",
     "nelement", "numel", "size", "stride",
@@ -192,14 +194,21 @@ class Interception(TorchFunctionMode):
 def as_call(func: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
     """A call under its canonical name; one that writes in place becomes its counterpart that does not.
 
+    Clamping at 0 from below, ``x.clamp(min=0)`` for example, is a ReLU by another name.
+
     Args:
         func: What was called.
         name: Its own name.
     """
+    call = _out_of_place(func, name, args, kwargs)
+    return replace(call, name="relu") if _clamps_at_0(call) else call
+
+
+def _out_of_place(func: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
     written = args[0] if args else kwargs.get("input")
     if isinstance(written, Tensor) and any(part.requires_grad for part in tensors_in(args)):
         if kwargs.get("inplace"):
-            return Call(name.rstrip("_"), func, args, {**kwargs, "inplace": False}, in_place=True)
+            return Call(name.strip("_"), func, args, {**kwargs, "inplace": False}, in_place=True)
         if name == "__setitem__":
             return Call("setitem", _with_item, args, kwargs, in_place=True)
         if name.endswith("_") and not name.endswith("__"):
@@ -208,6 +217,15 @@ def as_call(func: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Ma
                 return Call(name.rstrip("_"), plain, args, kwargs, in_place=True)
     names = {"max_pool2d_with_indices": "max_pool2d", "adaptive_max_pool2d_with_indices": "adaptive_max_pool2d"}
     return Call(names.get(name, name.strip("_")), func, args, kwargs)
+
+
+def _clamps_at_0(call: Call) -> bool:
+    """Of x and 0 it gives the larger one."""
+    if call.name not in _BOUNDS:
+        return False
+    bounds = dict(zip(_BOUNDS[call.name], call.args[1:], strict=False)) | dict(call.kwargs)
+    low = [bounds.get(name) for name in _BOUNDS[call.name] if name != "max"]
+    return bounds.get("max") is None and all(type(bound) in (int, float) and bound == 0 for bound in low)
 
 
 def _with_item(tensor: Tensor, index: Any, value: Any) -> Tensor:
