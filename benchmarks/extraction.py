@@ -114,8 +114,9 @@ class ExtractionRun:
         )  # fmt: skip
         write_dataset(folder / DATASET_FILE, content)
         card = ClassifierCard(
-            arch="random", params={}, class_names=names, multi_label=False, input_size=[side, side], mean=[0.5] * 3,
-            std=[0.25] * 3, best_epoch=None, epochs=0, validation_accuracy=None, test_accuracy=None, parameters_count=0,
+            arch="torchvision:random", params={}, class_names=names, multi_label=False, input_size=[side, side],
+            mean=[0.5] * 3, std=[0.25] * 3, best_epoch=None, epochs=0, validation_accuracy=None, test_accuracy=None,
+            parameters_count=0,
         )  # fmt: skip
         parameters = {"channels": METHODS[method].channels, "seed": 0, "dtype": "float32", "precision": "float32"}
         self._folder, self._size = folder, (side, side)

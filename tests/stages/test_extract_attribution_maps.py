@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch import nn
 
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
@@ -89,6 +90,30 @@ def test_every_method_of_the_table_runs_through_the_stage(store, inputs, name):
     with MapsFile(artifact.file(MAPS_FILE)) as maps:
         assert maps.shape == (4, 16, 16)
         assert np.isfinite(maps.maps(range(4))).all()
+
+
+class Flattening(nn.Module):
+    """A network of the user's own as tutorials have it: ``view`` needs the convolution's output in one piece."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 4, 3, stride=4), nn.Linear(4 * 4 * 4, num_classes)
+
+    def forward(self, images):
+        maps = self.conv(images).relu()
+        return self.last(maps.view(len(maps), -1))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_network_that_counts_on_contiguous_memory_runs_with_every_method(store, name):
+    dataset = toy_dataset(store, count=4, split=np.array([2, 2, 0, 0]), boxes=np.array([[0, 1, 2, 3, 9, 8]]))
+    arch = "tests.stages.test_extract_attribution_maps.Flattening"
+    inputs = {"dataset": dataset, "classifier": toy_classifier(store, arch=arch, params={})}
+    if name == "explainer":
+        inputs["explainer"] = toy_explainer(store, inputs["classifier"])
+    params = METHODS[name].params(**cheap_params(name, "conv")).model_dump(mode="json")
+    with MapsFile(extract(store, inputs, method=name, params=params, channels="sum").file(MAPS_FILE)) as maps:
+        assert maps.shape == (2, 16, 16)
 
 
 def test_rows_are_cut_and_joined_in_order_whatever_the_threads(store, inputs, monkeypatch, tmp_path):

@@ -31,7 +31,7 @@ from roarline.data.loading import ImageReader, normalise
 from roarline.errors import MethodError
 from roarline.imaging.reduction import reduce_channels
 from roarline.models.load import check_classes, load_classifier
-from roarline.models.passes import is_published, pass_size
+from roarline.models.passes import is_published, memory_format, pass_size
 from roarline.seeds import derive_seed
 from roarline.stages.classifier_files import size_for
 from roarline.stages.filter_maps import filter_artifact
@@ -167,8 +167,8 @@ class Extraction:
         self.channels, self.seed = parameters["channels"], parameters["seed"]
         self.dtype = np.dtype(parameters["dtype"])
         self.autocast = parameters["precision"] == "bfloat16"
-        # Convolutions run faster on channels-last memory; a user's code may count on contiguous images.
-        self.memory_format = torch.channels_last if method.builtin else torch.contiguous_format
+        # Convolutions run faster on channels-last memory; code of the user's own may count on contiguous images.
+        self.memory_format = memory_format(card.arch) if method.builtin else torch.contiguous_format
         self.model = model.to(device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def batches(self, reader: ImageReader, rows: TargetRows, size: tuple[int, int]) -> Iterator[MapRows]:
