@@ -259,6 +259,7 @@ def test_a_wrong_metric_is_an_error_with_its_line(
         ("filter: {kind: blur}", "blur takes sigma_px, max takes window_px"),
         ("filter: {kind: max, window_px: 4}", "expected an odd number"),
         ("filter: {kind: max, window_px: 5, sigma_px: 1}", "blur takes sigma_px, max takes window_px"),
+        ("batched: false", "batched: false is for methods of one's own; 'gradient' takes whole batches"),
     ],
 )
 def test_a_wrong_composition_is_named(tmp_path: Path, written: str, said: str) -> None:
@@ -277,6 +278,27 @@ attribution:
         load_experiment(path)
     assert said in str(caught.value)
     assert f"{path}:7" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("{name: rise, params: {masks: yes}}", "params.masks: is true, expected a number"),
+        ("{name: rise, params: {p: no}}", "params.p: is false, expected a number"),
+        ("{name: occlusion, params: {window_px: on}}", "params.window_px: is true, expected a number"),
+        ("{name: rise, params: {masks: many}}", "params.masks: is 'many'"),
+        ("{name: rise, params: {mask: 5}}", "params.mask: unknown key; did you mean 'masks'?"),
+        ("{name: integrated_gradients, params: {rule: middle}}", "params.rule: is 'middle', expected one of"),
+        ("{name: gradient, smooth: {samples: yes}}", "smooth.samples: is true, expected a number"),
+    ],
+)
+def test_a_methods_wrong_parameter_is_named(tmp_path: Path, method: str, said: str) -> None:
+    assert f"attribution.methods.0.{said}" in errors(tmp_path, MINIMAL.replace("{name: random}", method))
+
+
+def test_truth_values_are_taken_where_they_are_meant(tmp_path: Path) -> None:
+    text = MINIMAL.replace("{name: random}", "{name: gradcam, params: {relu: no}}")
+    assert load_experiment(write(tmp_path, text)).methods[0].params == {"relu": False}
 
 
 def test_a_limit_on_maps_and_retraining_exclude_each_other(tmp_path: Path) -> None:

@@ -89,6 +89,15 @@ def test_every_parameter_of_a_component_says_what_it_is(component: Component) ->
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
+def test_what_is_written_for_no_value_is_null_as_yaml_has_it(component: Component) -> None:
+    """``none`` is a word, which a number refuses; it stands in a description only where it may be written."""
+    for section in sections(component.params):
+        for name, info in section.model_fields.items():
+            if type(None) in get_args(info.annotation) and "none" not in str(info.annotation):
+                assert "none:" not in str(info.description), f"{section}.{name}"
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
 def test_defaults_that_are_listed_are_those_of_a_component_without_a_word(component: Component) -> None:
     """`roarline list` reads them off each section's type, and a section of which one key is given keeps the others."""
     for section in sections(component.params):

@@ -164,6 +164,26 @@ def test_one_that_cannot_be_imported_says_why_and_hides_nothing_else(site, capsy
     assert "also: any callable by its dotted path" in shown
 
 
+def test_one_that_bears_the_name_of_our_own_is_said_not_to_be_used(site, capsys):
+    names = site / "other_methods-1.5.dist-info" / "entry_points.txt"
+    names.write_text("[roarline.methods]\ngradient = other_methods:sharp\nblunt = other_methods:blunt\n")
+    show("methods")
+    theirs, others = capsys.readouterr().out.split("gradient: Sharpness of the image")[1].split("\n\n", 1)
+    assert "\n    not used: roarline's own of this name comes first" in theirs
+    assert "not used" not in others
+
+
+def test_what_makes_variants_of_any_method_is_listed_with_defaults(capsys):
+    show("methods")
+    shown = capsys.readouterr().out.split("of any of them, beside params:\n")[1]
+    assert "    sign (signed | positive | absolute | squared | null, default null): how values are read" in shown
+    assert "    channels (sum | mean | max | max_abs | none | null, default null): reduction" in shown
+    assert "    smooth.kind (mean | squared | variance, default mean): " in shown
+    assert "    smooth.samples (int, ≥ 1, default 25): noisy copies an image" in shown
+    assert "    filter.kind (blur | max, required): " in shown
+    assert "    filter.window_px (int | null, ≥ 3, default null): " in shown
+
+
 def test_the_tables_own_lines_import_no_torch():
     code = (
         "import sys; from roarline.execution.catalogue import TABLES, show;"

@@ -8,13 +8,14 @@ import importlib.util
 import inspect
 import sys
 import traceback
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from roarline.errors import UserInputError
 
@@ -26,6 +27,22 @@ class Params(BaseModel):
     """Parameters of a component: the fields are its YAML keys, its documentation and its share of the key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """``masks: yes`` would be one mask."""
+        kinds = _plain_types(cls.model_fields[str(info.field_name)].annotation)
+        if isinstance(value, bool) and bool not in kinds and {int, float} & kinds:
+            raise ValueError(f"is {str(value).lower()}, expected a number")
+        return value
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """The types that a field may have at its top: those of a union one by one."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return {kind for part in get_args(annotation) for kind in _plain_types(part)}
+    return _plain_types(get_args(annotation)[0]) if get_origin(annotation) is Annotated else {annotation}
 
 
 class NoParams(Params):

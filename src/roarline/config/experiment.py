@@ -126,6 +126,8 @@ class Method(Section):
             raise ValueError("explainer stands alone: method and params are those of its entry in train-explainer")
         if self.explainer is None and self.component == EXPLAINER:
             raise ValueError("give explainer: the name of an entry of train-explainer")
+        if not self.batched and self.component in METHODS:
+            raise ValueError(f"batched: false is for methods of one's own; {self.component!r} takes whole batches")
         return self
 
     @property

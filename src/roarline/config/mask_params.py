@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from roarline.config.component import Params
 
-_PRESET = "none: the preset's"
+_PRESET = "null: the preset's"
 _SMALL = "but at most half of the image's shorter side"
 _SCALED = "at 224 px, and in proportion for other shorter sides"
 
@@ -76,7 +76,7 @@ class ExtremalPerturbationParams(Params):
     )
     perturbation: Literal["blur", "fade"] = Field("blur", description="what a mask below 1 does to a pixel")
     levels: int = Field(8, ge=2, description="of the perturbation, the strongest to none")
-    max_sigma_px: float | None = Field(None, gt=0, description=f"of the strongest blur; none: 20 {_SCALED}")
+    max_sigma_px: float | None = Field(None, gt=0, description=f"of the strongest blur; null: 20 {_SCALED}")
     padding: Literal["zero", "reflect", "replicate"] = Field(
         "zero", description="what the blur sees outside; zero is the mean colour, as in the original"
     )
@@ -93,8 +93,8 @@ class ExtremalPerturbationParams(Params):
     combine: Literal["smooth_max", "sum", "sigmoid"] = Field(
         "smooth_max", description="how a pixel combines the parameters around it"
     )
-    step_px: int | None = Field(None, ge=1, description=f"distance of parameters; none: 7 {_SCALED}")
-    sigma_px: float | None = Field(None, gt=0, description="width of one parameter's bump; none: 3 steps")
+    step_px: int | None = Field(None, ge=1, description=f"distance of parameters; null: 7 {_SCALED}")
+    sigma_px: float | None = Field(None, gt=0, description="width of one parameter's bump; null: 3 steps")
     smooth: float = Field(
         0.09, ge=0, description="Gaussian over finished masks: standard deviation as a fraction of the shorter side"
     )
@@ -109,9 +109,9 @@ class IgosParams(Params):
     compat: Literal["corrected", "original"] = Field(
         "corrected", description="original: iterations and integration steps swapped, 20 and 15"
     )
-    iterations: int | None = Field(None, ge=1, description="none: 15")
-    integration_steps: int | None = Field(None, ge=1, description="points on a path; none: 20")
-    mask_size: int | None = Field(None, ge=2, description=f"cells along a side; none: 28, {_SMALL}")
+    iterations: int | None = Field(None, ge=1, description="null: 15")
+    integration_steps: int | None = Field(None, ge=1, description="points on a path; null: 20")
+    mask_size: int | None = Field(None, ge=2, description=f"cells along a side; null: 28, {_SMALL}")
     l1: float = Field(1.0, ge=0, description="weight of what is deleted")
     l2: float = Field(20.0, ge=0, description="weight of total variation, in iGOS++ bilateral")
     step: float = Field(8.0, gt=0, description="where the line search starts; it goes on with a fifth")

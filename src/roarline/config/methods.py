@@ -5,6 +5,8 @@ To add a method: write one function in ``roarline/attribution/`` and one line in
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from roarline.config.backprop_params import (
@@ -58,10 +60,8 @@ class IntegratedGradientsParams(Params):
 
     steps: int = Field(50, ge=1, description="points on the path")
     baseline: float = Field(0.0, description="baseline value in normalised space (0 is the mean colour)")
-    rule: str = Field(
-        "gausslegendre",
-        pattern="^(gausslegendre|riemann_middle|riemann_trapezoid)$",
-        description="where the points lie and what they weigh",
+    rule: Literal["gausslegendre", "riemann_middle", "riemann_trapezoid"] = Field(
+        "gausslegendre", description="where the points lie and what they weigh"
     )
     multiply_by_inputs: bool = Field(True, description="by the image's distance from the baseline, so that maps add up")
 
@@ -81,7 +81,7 @@ METHODS: dict[str, MethodComponent] = {
     "random": MethodComponent(
         f"{_ATTRIBUTION}.controls:random",
         NoParams,
-        "Uniform noise, fixed for each image",
+        "Uniform noise, fixed for each image and target class",
         "control of Hooker et al. 2019",
         passes="0",
         keeps_activations=False,

@@ -20,9 +20,9 @@ class OcclusionParams(Params):
     """A square window that slides over the image."""
 
     window_px: int | None = Field(
-        None, ge=1, description="side of the window; none: a seventh of the shorter side, rounded up"
+        None, ge=1, description="side of the window; null: a seventh of the shorter side, rounded up"
     )
-    stride_px: int | None = Field(None, ge=1, description="step between windows; none: half the window, rounded up")
+    stride_px: int | None = Field(None, ge=1, description="step between windows; null: half the window, rounded up")
     baseline: Baseline = Field(0.0, description=f"what the window shows: {_BASELINE}")
     score: Score = Field("logit", description=_SCORE)
 
@@ -97,7 +97,7 @@ class GreedyDeletionParams(Params):
         "deletion", description="deletion: lower the score from the image down; insertion: raise it from the baseline"
     )
     candidates: int | None = Field(
-        None, ge=1, description="try only so many cells a step, those that gained most when last tried; none: all"
+        None, ge=1, description="try only so many cells a step, those that gained most when last tried; null: all"
     )
     baseline: Baseline = Field(0.0, description=f"what stands where a cell is gone: {_BASELINE}")
     score: Literal["probability", "logit"] = Field(

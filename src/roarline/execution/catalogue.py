@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 
-from roarline.config.component import Component, DatasetComponent, MethodComponent, MetricComponent
+from roarline.config.component import (
+    Component,
+    DatasetComponent,
+    MapFilter,
+    MethodComponent,
+    MetricComponent,
+    Smooth,
+)
 from roarline.config.datasets import DATASETS
+from roarline.config.experiment import Method
 from roarline.config.explainers import EXPLAINERS, ExplainerComponent
 from roarline.config.methods import METHODS
 from roarline.config.metrics import METRICS, UNBOUNDED
@@ -23,8 +31,7 @@ TABLES: dict[str, Mapping[str, Component]] = {
     "models": MODELS,
 }
 _ALSO = {
-    "methods": "also: any callable by its dotted path, e.g. method: my_package.my_module.my_method\n"
-    "of any of them: smooth: {samples, noise, kind}, filter: {kind, …}, channels, sign",
+    "methods": "also: any callable by its dotted path, e.g. method: my_package.my_module.my_method",
     "metrics": "also: any callable (model, images, targets, maps, **params) → [B] by its dotted path, in "
     "evaluate-perturbation",
     "datasets": "also: any callable by its dotted path that returns a roarline.data.raw.RawDataset",
@@ -44,8 +51,18 @@ def show(kind: str) -> None:
     print("\n\n".join(describe(name, component) for name, component in TABLES[kind].items()))
     for point in entry_points(group=f"roarline.{kind}"):
         print(f"\n{describe_offered(point)}")
+        if point.name in TABLES[kind]:
+            print("    not used: roarline's own of this name comes first; its dotted path can be named")
     if kind in _ALSO:
         print(f"\n{_ALSO[kind]}")
+    if kind == "methods":
+        print("\n" + "\n".join(["of any of them, beside params:", *(f"    {line}" for line in _composition())]))
+
+
+def _composition() -> list[str]:
+    """What makes variants of a method, at its entry in a configuration."""
+    keys = [line for line in describe_fields(Method) if line.split(" ")[0] in ("channels", "sign")]
+    return [*keys, *describe_fields(Smooth, "smooth."), *describe_fields(MapFilter, "filter.")]
 
 
 def describe(name: str, component: Component) -> str:
