@@ -1,11 +1,17 @@
 """gradient and input_x_gradient: analytic on a linear network, parity with captum and with TorchRay's arrays."""
 
+import math
+
 import captum.attr
 import numpy as np
 import pytest
 import torch
 
 from roarline.attribution.gradient import gradient, input_x_gradient
+from roarline.imaging.cam import resize_map
+from roarline.imaging.reduction import reduce_channels
+from roarline.imaging.smoothing import gaussian_blur
+from tests.attribution.optimised import golden, tiny_net
 
 
 def test_gradient_of_a_linear_network_is_its_weight(linear, images, targets):
@@ -44,6 +50,18 @@ def test_gradient_equals_torchrays(backprop_case, row):
     model, images, targets = backprop_case.model, backprop_case.images, backprop_case.targets[row]
     maps = gradient(model, images, targets).abs().amax(dim=1, keepdim=True)
     np.testing.assert_allclose(maps.numpy(), backprop_case.arrays["out_gradient"][row], rtol=1e-7, atol=1e-12)
+
+
+def test_smoothed_and_resized_gradients_equal_torchrays():
+    """Its ``smooth`` is a share of the longer side, with the border repeated. Single float32 passes, as README says."""
+    case = golden("s6_smooth_misc")
+    images = torch.from_numpy(case["in_image"])
+    maps = reduce_channels(gradient(tiny_net(case), images, torch.from_numpy(case["in_target"])), "max_abs")
+    sigma = 0.05 * max(images.shape[2:])
+    smoothed = gaussian_blur(maps, sigma, "replicate", radius_px=math.ceil(4 * sigma))
+    np.testing.assert_allclose(smoothed.numpy(), case["out_gradient_smooth"][:, 0], rtol=1e-4, atol=1e-5)
+    resized = resize_map(maps, (12, 20))
+    np.testing.assert_allclose(resized.numpy(), case["out_gradient_resized"][:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_no_gradient_is_left_on_the_images(convnet, images, targets):
