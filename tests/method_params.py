@@ -4,6 +4,7 @@ from typing import Any
 
 CHEAP: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 3},
+    "score_cam": {"max_channels": 6},
     "rise": {"masks": 20},
     "lime": {"samples": 20, "segments": 4},
     "kernel_shap": {"samples": 20, "segments": 9},

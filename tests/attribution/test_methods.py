@@ -1,12 +1,16 @@
 """The contract of every line of METHODS: shape, dtype, finite, repeatable, whatever the batch; model left as it was."""
 
+import copy
 import gc
 
 import pytest
 import torch
 
+from roarline.attribution import cam_ablation
 from roarline.attribution.call import attribute, find_method
+from roarline.attribution.memory import MemoryWarning
 from roarline.attribution.surroundings import Surroundings
+from roarline.config.component import Smooth
 from roarline.config.methods import METHODS
 from roarline.models.cifar_resnet import resnet8
 from roarline.seeds import derive_seed
@@ -28,15 +32,37 @@ def images():
     return torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.fixture(scope="module")
+def exact(model, images):
+    """The same in float64, whose rounding hides nothing."""
+    return copy.deepcopy(model).double(), images.double()
+
+
 def run(model, images, name, rows=(0, 1, 2)):
     rows = list(rows)
+    return run_rows(model, images[rows], [[-1, 2, 0][row] for row in rows], name, [IDS[row] for row in rows])
+
+
+def run_rows(model, images, targets, name, ids, smooth=None):
+    """Rows with the same id are rows of one image."""
+    params = METHODS[name].params(**cheap_params(name, "layer3.0.relu")).model_dump(mode="json")
+    size = images.shape[2:]
+
+    def references(count):
+        return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(2))
+
+    def ground_truth(sample_ids, targets):
+        masks = torch.zeros(len(sample_ids), *size)
+        masks[:, 4:9, 3:7] = 1
+        return masks
+
     return attribute(
         model,
-        images[rows],
-        torch.tensor([-1, 2, 0])[rows],
-        find_method(name, METHODS[name].params(**cheap_params(name, "layer3.0.relu")).model_dump(mode="json")),
-        seed_of=lambda row, target: derive_seed(0, name, IDS[rows[row]], target),
-        sample_ids=[IDS[row] for row in rows],
+        images,
+        torch.tensor(targets),
+        find_method(name, params, smooth=smooth),
+        seed_of=lambda row, target: derive_seed(0, name, ids[row], target),
+        sample_ids=ids,
         surroundings=Surroundings(
             shared_seed=3,
             mean=[0.5] * 3,
@@ -48,19 +74,9 @@ def run(model, images, name, rows=(0, 1, 2)):
     )
 
 
-def references(count):
-    return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(2))
-
-
 def explainer(model, images):
     """A mask a class that needs the classifier's pass, as a masker's does."""
     return (images.mean(1, keepdim=True) + model(images)[:, :, None, None]).sigmoid()
-
-
-def ground_truth(sample_ids, targets):
-    masks = torch.zeros(len(sample_ids), 16, 16)
-    masks[:, 4:9, 3:7] = 1
-    return masks
 
 
 def fingerprint(model):
@@ -101,6 +117,60 @@ def test_does_not_depend_on_the_rest_of_the_batch(model, images, name):
     for rows in ([0], [2, 1]):
         part = run(model, images, name, rows).maps
         torch.testing.assert_close(part, together[rows], rtol=0, atol=1e-5 * float(together.abs().max()))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_label_of_an_image_gets_the_map_that_it_would_get_alone(exact, name):
+    """Rows of an image share passes, masks or blurs."""
+    model, images = exact
+    together = run_rows(model, images[[0, 1, 0]], [2, 1, 3], name, [IDS[0], IDS[1], IDS[0]]).maps
+    for row, target in ((0, 2), (2, 3)):
+        alone = run_rows(model, images[[0]], [target], name, [IDS[0]]).maps[0]
+        assert_same(together[row], alone)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_smoothed_by_composition_a_row_is_as_it_would_be_alone(exact, name):
+    """The mean of squares over two noisy copies."""
+    model, images = exact
+    smooth = Smooth(samples=2, noise=0.1, kind="squared")
+    together = run_rows(model, images[[0, 0]], [2, -1], name, [IDS[0]] * 2, smooth).maps
+    assert (together >= 0).all()
+    assert_same(together[:1], run_rows(model, images[[0]], [2], name, [IDS[0]], smooth).maps)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_oblong_image_of_odd_sides(model, name):
+    image = torch.randn(1, 3, 17, 23, generator=torch.Generator().manual_seed(4))
+    maps = run_rows(model, image, [1], name, ["only"]).maps
+    assert tuple(maps.shape) in {(1, 17, 23), (1, 3, 17, 23)}
+    assert maps.isfinite().all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_out_of_memory_halves_the_passes_and_the_maps_stay_the_same(exact, name, monkeypatch):
+    """A device that holds two images at once; every method asks the network at least for the logits."""
+    model, images = exact
+    expected = run(model, images, name).maps
+    monkeypatch.setattr(cam_ablation, "_FIRST_LAYERS", 0)  # else passes from the layer on are of more rows than images
+
+    def fits(module, inputs):
+        if len(inputs[0]) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+
+    handle = model.register_forward_pre_hook(fits)
+    try:
+        with pytest.warns(MemoryWarning, match="going on with") as caught:
+            found = run(model, images, name).maps
+    finally:
+        handle.remove()
+    assert len(caught) == 1
+    assert_same(found, expected)
+
+
+def assert_same(found, expected):
+    """Up to the rounding of float64, and to 1e-8 where it decides between two steps of I-GOS's line search."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-8 + 1e-9 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("name", METHODS)
