@@ -34,8 +34,8 @@ def images():
 
 @pytest.fixture(scope="module")
 def exact(model, images):
-    """The same in float64, whose rounding hides nothing."""
-    return copy.deepcopy(model).double(), images.double()
+    """The same in float64, whose rounding hides nothing, on cuts of 8 px, which take a quarter of the time."""
+    return copy.deepcopy(model).double(), images[:, :, 4:12, 4:12].double()
 
 
 def run(model, images, name, rows=(0, 1, 2)):
@@ -224,6 +224,7 @@ def test_global_random_state_is_untouched(model, images, name):
 @pytest.mark.parametrize("name", METHODS)
 def test_runs_in_mixed_precision(model, images, name):
     """``attribution.precision: bfloat16``: finite float32 maps, logits as in float32 but for the network's rounding."""
+    images = images[:, :, 4:12, 4:12]
     expected = run(model, images, name)
     with torch.autocast("cpu", torch.bfloat16):
         result = run(model, images, name)

@@ -97,3 +97,13 @@ def test_blurs_of_the_seed_are_the_same_in_normalised_space() -> None:
 def test_a_window_without_a_centre_is_refused(side: int) -> None:
     with pytest.raises(ValueError, match="odd"):
         median_blur(torch.zeros(1, 3, 3), side)
+
+
+def test_a_blur_first_made_without_gradients_lets_them_pass_later() -> None:
+    """Its matrix is kept from call to call."""
+    with torch.inference_mode():
+        gaussian_blur(torch.ones(1, 7, 9), 1.375)
+    image = torch.ones(1, 7, 9, requires_grad=True)
+    gaussian_blur(image, 1.375, "zero").sum().backward()
+    gaussian_blur(image, 1.375).sum().backward()
+    assert image.grad is not None

@@ -89,7 +89,7 @@ def test_without_a_training_split_there_are_no_statistics(tmp_path):
         normalization_of("dataset", dataset)
 
 
-FILLS = ["mean", "zero", "uniform_noise", {"kind": "constant", "value": [0.1, 0.2, 0.3]}]
+FILLS = ["mean", "zero", "blur", "uniform_noise", {"kind": "constant", "value": [0.1, 0.2, 0.3]}]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -42,8 +43,9 @@ def gaussian_blur(
         return images.clone()
     height, width = images.shape[-2:]
     radius = math.floor(_TRUNCATE * sigma_px + 0.5) if radius_px is None else radius_px
-    rows = _blur_matrix(height, sigma_px, radius, padding).to(device=images.device, dtype=images.dtype)
-    columns = _blur_matrix(width, sigma_px, radius, padding).to(device=images.device, dtype=images.dtype)
+    rows, columns = (
+        _blur_matrix_on(images.device, images.dtype, length, sigma_px, radius, padding) for length in (height, width)
+    )
     return torch.matmul(rows, torch.matmul(images, columns.T))
 
 
@@ -73,6 +75,15 @@ def median_blur(images: Tensor, side_px: int) -> Tensor:
             rows = windows[start : start + rows_at_once]
             plane[start : start + rows_at_once] = rows.flatten(2).median(dim=2).values
     return medians.reshape(images.shape)
+
+
+@lru_cache(maxsize=32)
+def _blur_matrix_on(
+    device: torch.device, dtype: torch.dtype, length: int, sigma_px: float, radius: int, padding: Padding
+) -> Tensor:
+    """Kept, since a GPU's host would wait for the copy at every batch; made so that gradients may pass by it."""
+    with torch.inference_mode(mode=False):
+        return _blur_matrix(length, sigma_px, radius, padding).to(device=device, dtype=dtype)
 
 
 def _blur_matrix(length: int, sigma_px: float, radius: int, padding: Padding) -> Tensor:
