@@ -60,6 +60,18 @@ def test_packed_and_indexed_images_are_the_same(opened: Opener) -> None:
         assert np.array_equal(folder.dataset.mean, packed.dataset.mean)
 
 
+def test_stretched_images_are_the_same_packed_and_indexed(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "folder", tree(count=2, size_px=(12, 9)))
+    found = []
+    for kind, limit in (("packed", {}), ("indexed", {"pack_limit_mb": 0})):
+        path = prepare(tmp_path / kind, "image_folder", root, resize_px=8, aspect="stretch", **limit)
+        with ImageReader(DatasetFile(path), None if kind == "packed" else root, 1) as reader:
+            assert reader.dataset.packed == (kind == "packed")
+            found.append(reader.read(np.arange(len(reader.dataset.sample_ids))))
+    assert found[0].shape[1:] == (3, 8, 8)
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize("kind", ["packed", "folder", "tar"])
 def test_no_rows_give_an_empty_tensor(opened: Opener, kind: str) -> None:
     with opened(kind) as reader:

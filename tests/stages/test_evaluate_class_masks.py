@@ -115,6 +115,11 @@ def test_the_matrix_is_the_mean_over_images(store: Store, inputs: dict[str, Arti
             if metric == "own_class_probability" and target == label
         ]
         assert cells[f"class {label}", f"class {label}"] == pytest.approx(np.mean(values))
+        model, card = load_classifier(inputs["classifier"])
+        with DatasetFile(inputs["dataset"].file(DATASET_FILE)) as dataset, torch.no_grad():
+            pixels = torch.from_numpy(dataset.pixels(range(label, COUNT, 3)))
+            whole = model(normalise(pixels, card.mean, card.std)).softmax(dim=1)[:, label]
+        assert cells[f"class {label}", "(nothing masked)"] == pytest.approx(whole.mean().item(), rel=1e-5)
     assert set(matrix["images"]) == {3}
 
 

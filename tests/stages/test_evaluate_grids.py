@@ -108,9 +108,10 @@ def test_images_that_the_classifier_is_not_sure_of_are_left_out(
         evaluate(store, inputs, "gradient", grid={"side": 2, "count": 5, "confidence": 1.0})
 
 
+@pytest.mark.parametrize("sure", [False, True])
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_grids_are_of_images_that_the_classifier_is_right_and_sure_about(
-    store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch, multi_label: bool
+    store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch, multi_label: bool, sure: bool
 ) -> None:
     """Every other image has a label that the network doesn't give it; of the rest those above the confidence."""
     model, card = load_classifier(inputs["classifier"])
@@ -120,9 +121,9 @@ def test_grids_are_of_images_that_the_classifier_is_right_and_sure_about(
     labels = (said + np.arange(40) % 2) % 4
     dataset = toy_dataset(store, count=40, labels=np.eye(4, dtype=np.uint8)[labels] if multi_label else labels)
     probabilities = (logits.sigmoid() if multi_label else logits.softmax(dim=1)).amax(dim=1).numpy()
-    confidence = float(np.median(probabilities[::2]))
+    confidence = float(np.median(probabilities[::2])) if sure else 1e-9
     expected = said[::2][probabilities[::2] >= confidence]
-    assert 8 <= len(expected) < 20
+    assert len(expected) == (10 if sure else 20)
     seen: list[np.ndarray] = []
     drawn = evaluate_grids.draw_grids
 
@@ -173,6 +174,40 @@ def test_networks_of_a_fixed_size_are_refused(
     monkeypatch.setattr(evaluate_grids, "load_classifier", lambda artifact: (Fixed().eval(), load(artifact)[1]))
     with pytest.raises(ModelError, match="can't look at grids of 2 × 2 images, 32×32 px"):
         evaluate(store, inputs, "gradient")
+
+
+def test_networks_that_mix_cells_by_other_means_are_refused_for_difull_alone(
+    store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Centred(torch.nn.Module):
+        """Takes the mean of the whole grid off every cell."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.Sequential(
+                torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+            )
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            centred = images - images.mean(dim=(2, 3), keepdim=True)
+            return self.layers(centred)  # type: ignore[no-any-return]
+
+    load = evaluate_grids.load_classifier
+    torch.manual_seed(0)
+    network = Centred().eval()
+    monkeypatch.setattr(evaluate_grids, "load_classifier", lambda artifact: (network, load(artifact)[1]))
+    with pytest.raises(ModelError, match=r"its cells can't be taken apart.*leave difull out"):
+        evaluate(store, inputs, "gradient")
+    assert len(evaluate(store, inputs, "gradient", metrics=["grid_pointing_game"])["grid_pointing_game"]) == 20
+
+
+def test_references_of_a_method_are_grids_too(store: Store, inputs: dict[str, Artifact]) -> None:
+    """gradient_shap goes from training images to the image: on a grid, from grids."""
+    split = np.where(np.arange(40) < 20, 0, 2)
+    dataset = toy_dataset(store, count=40, labels=np.arange(40) % 4, split=split)
+    params = {"samples": 2, "reference_images": 8}
+    found = evaluate(store, {**inputs, "dataset": dataset}, "gradient_shap", params=params)
+    assert found["difull"] == [1.0] * 20
 
 
 def test_classes_of_a_grid_are_apart() -> None:

@@ -213,22 +213,44 @@ def test_maps_that_are_no_masks_fail_where_they_are_to_be_taken_as_such(
     assert read_features(artifact.file(FEATURES_FILE)).metrics["max_box_acc"].statuses[1] == NO_MASK
 
 
-def test_difficult_objects_are_left_out_of_pointing_games_only(store: Store, rows: list[tuple[str, int]]) -> None:
-    boxes, _ = truth()
-    difficult = np.zeros(len(boxes), dtype=np.uint8)
-    difficult[2] = 1
-    images = np.zeros((COUNT, 3, SIDE, SIDE), dtype=np.uint8)
-    content = DatasetContent(
+def content(rows: list[tuple[str, int]], boxes: np.ndarray, **more: Any) -> DatasetContent:
+    """Black test images, each of class (row mod 3)."""
+    return DatasetContent(
         name="toy", class_names=[f"class {index}" for index in range(4)], multi_label=False,
         sample_ids=[sample_id for sample_id, _ in rows], split=np.full(COUNT, 2),
-        labels=np.array([row % 3 for row in range(COUNT)]), mean=None, std=None, images=images, boxes=boxes,
-        box_difficult=difficult,
+        labels=np.array([row % 3 for row in range(COUNT)]), mean=None, std=None,
+        images=np.zeros((COUNT, 3, SIDE, SIDE), dtype=np.uint8), boxes=boxes, **more,
     )  # fmt: skip
-    dataset = make_artifact(store, "prepare-data", {}, lambda folder: write_dataset(folder / DATASET_FILE, content))
+
+
+def made(store: Store, what: DatasetContent) -> Artifact:
+    return make_artifact(store, "prepare-data", {}, lambda folder: write_dataset(folder / DATASET_FILE, what))
+
+
+def test_difficult_objects_are_left_out_of_pointing_games_only(store: Store, rows: list[tuple[str, int]]) -> None:
+    """Where all of the class's objects are: image 5 has another that is not."""
+    boxes = np.vstack([truth()[0], [[5, 2, 0, 0, 1, 1]]])
+    difficult = np.zeros(len(boxes), dtype=np.uint8)
+    difficult[[2, 5]] = 1
+    dataset = made(store, content(rows, boxes, box_difficult=difficult))
     found = scores(evaluate(store, dataset, distinct_values(COUNT, SIDE), rows))
-    assert found["pointing_game", ""][2] == (None, DIFFICULT)
-    assert found["stochastic_pointing_game", ""][2] == (None, DIFFICULT)
+    for metric in ("pointing_game", "stochastic_pointing_game"):
+        assert found[metric, ""][2] == (None, DIFFICULT)
+        assert found[metric, ""][5][1] == "ok"
     assert found["content_heatmap", ""][2][1] == "ok"
+
+
+def test_scores_of_masks_read_soft_ground_truth_as_it_is(store: Store, rows: list[tuple[str, int]]) -> None:
+    """A mask equal to the shares overlaps with them wholly; metrics of pixels count every pixel above 0."""
+    boxes, segmentation = truth()
+    drawn = np.random.default_rng(5).integers(1, 256, segmentation.shape).astype(np.uint8)
+    shares = np.where((segmentation > 0) & (segmentation < 255), drawn, 0).astype(np.uint8)
+    dataset = made(store, content(rows, boxes, segmentation=segmentation, shares=shares))
+    found = scores(evaluate(store, dataset, shares / 255, rows, mask="none"))
+    for row in (1, 5, 10):
+        assert found["overlap", ""][row][0] == pytest.approx(1, abs=1e-6)
+        assert found["continuous_iou", ""][row][0] == pytest.approx(1, abs=1e-6)
+        assert found["relevance_rank_accuracy", ""][row] == (1.0, "ok")
 
 
 def test_results_do_not_depend_on_parts_and_an_interrupted_run_goes_on(

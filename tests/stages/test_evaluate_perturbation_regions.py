@@ -15,6 +15,7 @@ from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import SCORES_FILE, read_parquet
 from roarline.config.perturbation import EvaluatePerturbation
 from roarline.data.loading import normalise
+from roarline.evaluation.perturb import Curve, altered_images
 from roarline.execution.run_job import run_job
 from roarline.imaging.hashed_noise import normal_noise, uniform_noise
 from roarline.imaging.imputation import impute
@@ -24,6 +25,7 @@ from roarline.stages import evaluate_perturbation as stage
 from roarline.stages import perturbation_inputs
 from roarline.stages.draws import noise_seeds
 from roarline.stages.job import Context
+from roarline.stages.perturbation_inputs import RemovalInputs
 from roarline.stages.recent import Recent
 from tests.stages.toy_classifier import job_for, toy_classifier, toy_dataset
 from tests.stages.toy_maps import distinct_values, toy_maps
@@ -206,3 +208,20 @@ def test_superpixels_are_found_once_an_image(store: Store, monkeypatch: pytest.M
         assert np.isfinite(read_curves(artifact.file(CURVES_FILE)).by_metric["irof"][1]).all()
     with DatasetFile(dataset.file(DATASET_FILE)) as file:
         assert torch.equal(torch.stack(cut), torch.from_numpy(file.pixels([0, 1, 2])) / 255)
+
+
+def test_the_training_splits_mean_fills_where_nothing_is_known(inputs: dict[str, Artifact]) -> None:
+    """Not the mean that the classifier subtracts, which is another where weights came from elsewhere."""
+    _, card = load_classifier(inputs["classifier"])
+    section = EvaluatePerturbation.model_validate({**SECTION, "road": {"fractions": [1.0], "noise": 0.0}})
+    curves = {fill: Curve((1.0,), "most_relevant_first", fill) for fill in ("noisy_linear", "mean")}
+    altered, parameters = altered_images(curves, SIDE * SIDE), {**section.model_dump(mode="json"), "seed": 0}
+    removal = RemovalInputs(altered, parameters, card, [0.2, 0.4, 0.6], torch.device("cpu"))
+    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    fills = removal.fills(images, ["one", "two"])
+    colour = ((torch.tensor([0.2, 0.4, 0.6]) - 0.5) / 0.25).reshape(1, 3, 1, 1).expand_as(images)
+    imputed, mean = fills["noisy_linear"], fills["mean"]
+    assert callable(imputed)
+    assert isinstance(mean, Tensor)
+    torch.testing.assert_close(imputed(images, torch.ones(2, SIDE, SIDE, dtype=torch.bool), slice(0, 2)), colour)
+    torch.testing.assert_close(mean.expand_as(images), colour)

@@ -247,6 +247,26 @@ def test_published_and_corrected_boxes_ties_and_void(store: Store) -> None:
         assert (at_70 == right).all()
 
 
+def test_the_largest_part_is_boxed_for_max_box_acc_and_every_part_for_its_second_version(store: Store) -> None:
+    """A part as large as the object and on it, and a larger one off it."""
+    values, small = np.zeros((COUNT, SIDE, SIDE)), np.array([[row, row % 2, 4, 4, 6, 6] for row in range(COUNT)])
+    values[:, 4:7, 4:7] = values[:, 9:15, 9:15] = 1
+    dataset = toy_dataset(store, count=COUNT, labels=TARGETS.numpy(), boxes=small)
+    metrics = ["max_box_acc", "max_box_acc_v2"]
+    kinds = EvaluateLocalization(metrics=metrics).kinds()
+    artifact = evaluate(store, dataset, values, ROWS, metrics=metrics, ground_truth=kinds)
+    features = read_features(artifact.file(FEATURES_FILE)).metrics
+    assert (features["max_box_acc"].values == 0).all()
+    assert (features["max_box_acc_v2"].values == 1).all()
+
+
+def test_masks_are_scaled_or_taken_as_they_are(store: Store) -> None:
+    values = 0.25 + distinct_values(COUNT, SIDE, seed=6) / 1000
+    for mask, expected in (("none", torch.from_numpy(values)), ("min_max", scaled(values.astype(np.float32)))):
+        found = run(store, data(store), values, ["mask_average"], mask=mask)
+        assert column(found, "mask_average") == pytest.approx(expected.mean(dim=(1, 2)).tolist(), rel=1e-5)
+
+
 def test_right_means_the_targets_own_logit_where_labels_are_several(store: Store) -> None:
     """Right where it is above 0, whatever the others are; of one label: where the label's is the highest."""
     perfect = np.zeros((COUNT, SIDE, SIDE), dtype=np.float32)
