@@ -179,8 +179,8 @@ def test_networks_of_a_fixed_size_are_refused(
 def test_networks_that_mix_cells_by_other_means_are_refused_for_difull_alone(
     store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Centred(torch.nn.Module):
-        """Takes the mean of the whole grid off every cell."""
+    class Scaled(torch.nn.Module):
+        """Takes the standard deviation of the whole grid off every cell."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -189,12 +189,12 @@ def test_networks_that_mix_cells_by_other_means_are_refused_for_difull_alone(
             )
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            centred = images - images.mean(dim=(2, 3), keepdim=True)
-            return self.layers(centred)  # type: ignore[no-any-return]
+            scaled = images - images.std(dim=(2, 3), keepdim=True)
+            return self.layers(scaled)  # type: ignore[no-any-return]
 
     load = evaluate_grids.load_classifier
     torch.manual_seed(0)
-    network = Centred().eval()
+    network = Scaled().eval()
     monkeypatch.setattr(evaluate_grids, "load_classifier", lambda artifact: (network, load(artifact)[1]))
     with pytest.raises(ModelError, match=r"its cells can't be taken apart.*leave difull out"):
         evaluate(store, inputs, "gradient")
