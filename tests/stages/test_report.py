@@ -13,7 +13,7 @@ from roarline.artifacts.files import read_json
 from roarline.artifacts.store import Artifact, Store
 from roarline.errors import ArtifactError
 from roarline.report.inline_svg import InlineFigures
-from roarline.stages.evaluate_class_masks import write as write_matrix
+from roarline.stages.evaluate_class_masks import write_matrix, write_rows
 from tests.report.make_experiment import Recipe, conflict, make, run_report, summary_columns
 from tests.report.read_page import Page, read_page, words
 from tests.stages.toy_classifier import make_artifact
@@ -77,9 +77,8 @@ def test_class_matrices_are_pictures_of_the_page_and_files(tmp_path):
     has = np.array([[True, True], [True, False]])
 
     def write(folder: Path) -> None:
-        write_matrix(
-            folder, ["a", "b"], [0, 1], ["cat", "dog"], has, masked, np.full((2, 2), 0.6), ["class_specificity"]
-        )
+        write_rows(folder, ["a", "b"], [0, 1], has, masked, np.zeros((2, 2), dtype=bool), ["class_specificity"])
+        write_matrix(folder, ["cat", "dog"], has, masked, np.full((2, 2), 0.6))
 
     method = next(iter(_SMALL.methods))
     classes = make_artifact(store, "evaluate-localization", {"classes": 2}, write)
