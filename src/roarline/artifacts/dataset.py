@@ -258,7 +258,7 @@ class DatasetFile:
         """Packed pixels of some rows, in the order asked for: uint8 [B, C, H, W]."""
         if not self.packed:
             raise ArtifactError(f"{self.path}: its pixels are not packed; read the files it lists")
-        return read_rows(self._file["images"], np.asarray(rows))
+        return read_rows(self._file["images"], rows)
 
     def file_entries(self, rows: Sequence[int] | np.ndarray) -> list[tuple[str, int, int, str]]:
         """(path relative to the raw data's root, offset or -1, size in bytes, SHA-256 or "") of indexed images."""
@@ -296,11 +296,11 @@ class DatasetFile:
 
         An image whose segmentation is not known is void all over. Where classes overlap, ``class_masks`` knows more.
         """
-        return read_rows(self._file["segmentation"], np.asarray(rows)) if self.segmented else None
+        return read_rows(self._file["segmentation"], rows) if self.segmented else None
 
     def shares(self, rows: Sequence[int] | np.ndarray) -> np.ndarray | None:
         """Soft masks: uint8 [B, H, W], of 255 how much of a pixel is an object's, or None where masks are not soft."""
-        return read_rows(self._file["shares"], np.asarray(rows)) if "shares" in self._file else None
+        return read_rows(self._file["shares"], rows) if "shares" in self._file else None
 
     def class_masks(self, rows: Sequence[int] | np.ndarray, classes: Sequence[int] | np.ndarray) -> np.ndarray | None:
         """The whole mask of one class on each of some rows, also where other classes' objects cover it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,14 +11,14 @@ import numpy as np
 _GAP_BYTES = 2**18  # what is read and thrown away in about the time that another call takes
 
 
-def read_rows(dataset: Any, rows: np.ndarray) -> np.ndarray:
+def read_rows(dataset: Any, rows: Sequence[int] | np.ndarray) -> np.ndarray:
     """Rows in the order asked for; some may stand twice.
 
     Neighbours, and rows with little between them, are read in one go.
 
     Args:
         dataset: An open h5py dataset [M, ...].
-        rows: int64 [B], each in [0, M).
+        rows: [B], each in [0, M).
 
     Returns:
         [B, ...] of the dataset's type.

@@ -99,8 +99,8 @@ def most_varied_channels(activations_BChw: Tensor, at_most: int | None = None) -
         return varied_BC
     differences = activations_BChw.double()
     differences = differences - differences.mean(dim=(2, 3), keepdim=True)
-    deviations = differences.square_().mean(dim=(2, 3))  # std() takes six times as long over two dimensions
-    chosen = torch.argsort(deviations, dim=1, descending=True, stable=True)[:, :at_most]
+    variances = differences.square_().mean(dim=(2, 3))  # std() takes six times as long over two dimensions
+    chosen = torch.argsort(variances, dim=1, descending=True, stable=True)[:, :at_most]
     return varied_BC & torch.zeros_like(varied_BC).scatter(1, chosen, True)
 
 

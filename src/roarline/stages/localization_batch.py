@@ -56,6 +56,21 @@ class Batch:
     in_subset: np.ndarray | None = None
 
     @cached_property
+    def without_object(self) -> np.ndarray:
+        """bool [B], no pixel is the target's."""
+        return ~_any_pixel(self.truth.masks)
+
+    @cached_property
+    def without_segmentation(self) -> np.ndarray:
+        """bool [B], no pixel counts."""
+        return ~_any_pixel(self.truth.valid)
+
+    @cached_property
+    def without_mask(self) -> np.ndarray:
+        """bool [B], the map is no mask."""
+        return _any_pixel(torch.isnan(self.masks))
+
+    @cached_property
     def pair(self) -> Segmented:
         """Masks and truths; the object's pixels are 1, or less where ground truth is soft."""
         soft = self.truth.shares
@@ -164,3 +179,8 @@ def _perfect(truth: Truth, shape: str) -> Tensor:
     best = best_mean_f1_mask if shape == _MEAN_OVER_BOXES else largest_box_mask
     masks = [best(np.clip(boxes + _INCLUSIVE, 0, limits), (height, width)) for boxes in truth.boxes]
     return torch.from_numpy(np.stack(masks))
+
+
+def _any_pixel(values_BHW: Tensor) -> np.ndarray:
+    """bool [B]."""
+    return values_BHW.flatten(1).any(dim=1).cpu().numpy()

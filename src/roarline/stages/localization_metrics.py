@@ -199,16 +199,13 @@ def features_of(metric: str, batch: Batch) -> np.ndarray:
 def statuses_of(metric: str, batch: Batch, values_B: np.ndarray) -> list[str]:
     """[B] ``ok`` or why a row has no value of a metric; its value is then to be left out, whatever it is."""
     needs = METRICS[metric].needs
-    without_object = ~batch.truth.masks.flatten(1).any(dim=1).cpu().numpy()
-    unknown = ~batch.truth.valid.flatten(1).any(dim=1).cpu().numpy()
     without_box = np.array([len(boxes) == 0 for boxes in batch.truth.boxes])
-    no_mask = torch.isnan(batch.masks).flatten(1).any(dim=1).cpu().numpy()
     statuses = []
     for row, value in enumerate(values_B.tolist()):
-        if metric in _OF_MASKS and no_mask[row]:
+        if metric in _OF_MASKS and batch.without_mask[row]:
             statuses.append(NO_MASK)
-        elif "ground_truth" in needs and without_object[row]:
-            statuses.append(NO_SEGMENTATION if unknown[row] else NO_OBJECT)
+        elif "ground_truth" in needs and batch.without_object[row]:
+            statuses.append(NO_SEGMENTATION if batch.without_segmentation[row] else NO_OBJECT)
         elif "boxes" in needs and without_box[row] and not np.isfinite(value):
             statuses.append(NO_BOX)
         elif metric in POINTING and batch.truth.difficult[row]:
