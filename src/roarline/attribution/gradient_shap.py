@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from roarline.attribution.passes import accumulate_passes
-from roarline.errors import MethodError
+from roarline.errors import MethodError, UserInputError
 
 
 def gradient_shap(
@@ -47,7 +47,7 @@ def gradient_shap(
         [B, C, H, W]; without noise they sum, in expectation, to the logit less its mean over the baselines.
 
     Raises:
-        MethodError: Another kind of baselines.
+        MethodError: Another kind of baselines, or no training images to take them from.
 
     Source: Lundberg and Lee 2017, arXiv 1705.07874, as captum's GradientShap; Erion et al. 2021, arXiv 1906.10670,
     equation 4 (expected gradients, without noise).
@@ -55,7 +55,10 @@ def gradient_shap(
     if baselines not in ("references", "constant"):
         raise MethodError(f"gradient_shap: baselines {baselines!r}, expected references or constant")
     if baselines == "references":
-        among = references(reference_images).to(images_BCHW)
+        try:
+            among = references(reference_images).to(images_BCHW)
+        except UserInputError as error:
+            raise MethodError(f"{error}; gradient_shap with baselines: constant needs none") from error
     else:
         among = torch.full_like(images_BCHW[:1], baseline)
     draws = [_Draws(image, among, noise, seed) for image, seed in zip(images_BCHW, seeds, strict=True)]

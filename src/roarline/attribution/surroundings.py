@@ -97,10 +97,7 @@ def extras_for(
 
     def references(count: int) -> Tensor:
         if surroundings.references is None:
-            raise MethodError(
-                f"{name}: needs images of the training split as references, and there are none here; its parameter "
-                "baselines: constant needs none"
-            )
+            raise MethodError(f"{name}: needs images of the training split as references, and there are none here")
         return surroundings.references(count)
 
     offered: dict[str, Any] = {

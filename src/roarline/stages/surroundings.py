@@ -94,10 +94,7 @@ def _references(
         """[count, C, H, W] normalised training images, without replacement where there are enough."""
         rows = reader.dataset.rows("train")
         if not len(rows):
-            raise DataError(
-                f"data set {reader.dataset.name!r} has no training images to take references from; gradient_shap needs "
-                "none with baselines: constant"
-            )
+            raise DataError(f"data set {reader.dataset.name!r} has no training images to take references from")
         order = np.random.default_rng(seed).permutation(len(rows))
         chosen = rows[np.resize(order, count)]
         images = normalise(reader.read(chosen).to(device), card.mean, card.std)
