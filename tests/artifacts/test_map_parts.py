@@ -52,9 +52,19 @@ def test_an_error_of_the_thread_shows_at_the_next_part_or_at_the_end(tmp_path, m
         raise ArtifactError(f"{path}: the disk is full")
 
     monkeypatch.setattr("roarline.artifacts.map_parts.write_part", full)
-    with pytest.raises(ArtifactError, match=r"000000\.h5: the disk is full"), MapParts(tmp_path, 6, 3) as parts:
+    with (
+        pytest.raises(ArtifactError, match=r"00000000-00000003\.h5: the disk is full"),
+        MapParts(tmp_path, 6, 3) as parts,
+    ):
         for index in range(count):
             parts.write(index, [rows(3 * index, 3)])
+
+
+def test_a_part_of_as_many_other_rows_is_not_taken(tmp_path):
+    """Left by a roarline that cut otherwise: rows 4 and 5 are the second part of 4, and the third of 2."""
+    with MapParts(tmp_path, 6, 4) as before:
+        before.write(1, [rows(4, 2)])
+    assert MapParts(tmp_path, 6, 2).missing == [0, 1]
 
 
 def test_a_part_is_written_while_the_next_one_is_computed(tmp_path, monkeypatch):
@@ -68,7 +78,7 @@ def test_a_part_is_written_while_the_next_one_is_computed(tmp_path, monkeypatch)
     with MapParts(tmp_path, 3, 3) as parts:
         parts.write(0, [rows(0, 3)])  # returns at once, or else the writer would wait in vain
         computed.set()
-    assert written == [("000000.h5", True)]
+    assert written == [("00000000-00000003.h5", True)]
     assert MapParts(tmp_path, 3, 3).missing == []
 
 

@@ -63,8 +63,14 @@ def test_a_part_of_another_shape_is_refused_and_a_vanished_one_is_named(tmp_path
     with pytest.raises(ArtifactError, match="expected"):
         parts.write(0, values(3, columns=1))
     parts.write(0, values(3))
-    with pytest.raises(ArtifactError, match=r"000001\.npz"):
+    with pytest.raises(ArtifactError, match=r"00000003-00000004\.npz"):
         parts.read()
+
+
+def test_a_part_of_as_many_other_rows_is_not_taken(tmp_path: Path) -> None:
+    """Left by a roarline that cut otherwise: rows 4 and 5 are the second part of 4, and the third of 2."""
+    ScoreParts(tmp_path, rows=6, part_rows=4, altered=3).write(1, values(2))
+    assert ScoreParts(tmp_path, rows=6, part_rows=2, altered=3).missing == [0, 1]
 
 
 def test_no_rows_are_no_parts(tmp_path: Path) -> None:

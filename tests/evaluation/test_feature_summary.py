@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from roarline.evaluation.feature_summary import FeatureColumn, feature_draws, summarise_features
+from roarline.evaluation.feature_summary import FeatureColumn, score_features, summarise_features
 from roarline.evaluation.statistics import resample_counts
 from roarline.evaluation.statistics_of_means import STATISTICS
 from roarline.evaluation.summary import Column, Summary, summarise
@@ -26,8 +26,8 @@ def column(method: str, features: Tensor, statistic: str = "mean_value", groups:
 
 
 def summary(columns: list[FeatureColumn], clusters: Tensor) -> list[Summary]:
-    draws = feature_draws(columns, clusters, resamples=400, seed=3)
-    return summarise_features(columns, baseline="chance", higher_is_better=direction, confidence=0.9, draws=draws)
+    scores = [score_features(column, clusters, resamples=400, seed=3) for column in columns]
+    return summarise_features(scores, baseline="chance", higher_is_better=direction, confidence=0.9)
 
 
 def test_a_mean_is_what_the_summary_of_values_makes_of_it() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from roarline.evaluation.feature_summary import FeatureColumn, feature_score
+from roarline.evaluation.feature_summary import FeatureColumn, score_features
 from roarline.evaluation.pointing import drawn_hits, pointing_hits, stochastic_pointing_hits
 from roarline.evaluation.relevance import relevance_mass
 from tests.golden_cases import case
@@ -49,7 +49,8 @@ def test_mean_over_classes_of_both_original_codes(name: str, points: str) -> Non
         ]
     )
     groups = classes.repeat(row_column.shape[1])
-    score = feature_score(FeatureColumn("a", "pointing_game", "", hits[:, None], "mean_value", groups))
+    column = FeatureColumn("a", "pointing_game", "", hits[:, None], "mean_value", groups)
+    score = score_features(column, torch.arange(len(hits)), resamples=1, seed=0).value
     counted = arrays["out_hits"] + arrays["out_misses"] > 0
     assert score is not None
     assert score == pytest.approx(arrays["out_class_acc"][counted].mean())

@@ -221,7 +221,7 @@ def test_parts_batches_and_interruptions_change_nothing(tmp_path: Path, monkeypa
             assert list(store.work(stage, job.key).glob("parts/*.npz"))
         run_job(job, context)
         digests.append(read_scores(store.open(stage, job.key).file(SCORES_FILE)))
-    assert scored_rows.rows_per_part(8, 8) == 4096  # what was replaced
+    assert scored_rows.rows_per_part(8, 8) == 1024  # what was replaced
     for name, column in digests[0].columns.items():
         # other batches, other blocking of sums
         np.testing.assert_allclose(column.values, digests[1].columns[name].values, atol=1e-6)

@@ -1,6 +1,7 @@
-"""Parts of an evaluation under way, with any columns: closed files from which an interrupted run goes on. No torch.
+"""Parts of an evaluation under way, with columns of numbers: from them an interrupted run goes on. No torch.
 
-A part is an npz archive of one array a column for B rows; one that is missing, unfinished or damaged is made again.
+A part is a closed file, an npz archive of one array a column for B rows; one that is missing, unfinished or damaged is
+made again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class ColumnParts:
     def __init__(self, folder: Path, rows: int, part_rows: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.rows, self.part_rows, self.shapes = rows, part_rows, dict(shapes)
         self.spans = [slice(start, min(start + part_rows, rows)) for start in range(0, rows, part_rows)]
-        self._paths = [folder / f"{index:06d}.npz" for index in range(len(self.spans))]
+        self._paths = [folder / f"{span.start:08d}-{span.stop:08d}.npz" for span in self.spans]
         self.missing = [index for index in range(len(self.spans)) if self._load(index) is None]
 
     @property
@@ -53,20 +54,24 @@ class ColumnParts:
             np.savez(file, **dict(columns))  # type: ignore[arg-type]
 
     def read(self) -> Columns:
-        """All parts as one; without rows, empty columns of float64.
+        """All parts as one, read one after the other; without rows, empty columns of float64.
 
         Raises:
-            ArtifactError: A part can't be read any more.
+            ArtifactError: A part can't be read any more, or has columns of another dtype than the first.
         """
-        found = []
-        for index, path in enumerate(self._paths):
+        whole: Columns = {}
+        for index, (span, path) in enumerate(zip(self.spans, self._paths, strict=True)):
             columns = self._load(index)
             if columns is None:
                 raise ArtifactError(f"{path}: was written and can't be read any more; run again")
-            found.append(columns)
-        if not found:
-            return {name: np.empty((0, *shape)) for name, shape in self.shapes.items()}
-        return {name: np.concatenate([columns[name] for columns in found]) for name in self.shapes}
+            for name, shape in self.shapes.items():
+                if name not in whole:
+                    whole[name] = np.empty((self.rows, *shape), dtype=columns[name].dtype)
+                if columns[name].dtype != whole[name].dtype:
+                    came, expected = columns[name].dtype, whole[name].dtype
+                    raise ArtifactError(f"{path}: {name} is {came}, expected {expected}; delete this file")
+                whole[name][span] = columns[name]
+        return whole or {name: np.empty((0, *shape)) for name, shape in self.shapes.items()}
 
     def _expected(self, index: int) -> dict[str, tuple[int, ...]]:
         rows = self.spans[index].stop - self.spans[index].start
@@ -78,4 +83,6 @@ class ColumnParts:
                 columns = {name: file[name] for name in file.files}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
-        return columns if {name: column.shape for name, column in columns.items()} == self._expected(index) else None
+        numbers = all(column.dtype.kind in "biuf" for column in columns.values())
+        shapes = {name: column.shape for name, column in columns.items()}
+        return columns if numbers and shapes == self._expected(index) else None

@@ -14,8 +14,8 @@ from roarline.artifacts.hdf5_filters import register_filters
 from roarline.artifacts.keys import canonical_json
 from roarline.errors import ArtifactError
 
-_ROWS_BYTES = 16 * 2**20
-_TABLE_ROWS = 2**16
+_ROWS_BYTES, _TEXT_BYTES = 2**22, 64
+_TABLE_ROWS = 2**12
 
 
 def content_digest(path: Path) -> str:
@@ -66,7 +66,8 @@ def _hdf5(path: Path) -> Iterator[bytes]:
                 continue
             register_filters(item, path)
             yield canonical_json([item.dtype.str if item.dtype.kind != "O" else "str", list(item.shape)]).encode()
-            row_bytes = max(1, item.dtype.itemsize * int(np.prod(item.shape[1:], dtype=np.int64)))
+            value_bytes = _TEXT_BYTES if item.dtype.kind == "O" else item.dtype.itemsize
+            row_bytes = max(1, value_bytes * int(np.prod(item.shape[1:], dtype=np.int64)))
             step = max(1, _ROWS_BYTES // row_bytes)
             if item.shape == ():
                 yield from array_pieces("", np.asarray(item[()]))

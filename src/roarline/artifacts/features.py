@@ -8,9 +8,11 @@ rows are averaged within groups before the groups are, ``groups`` [M] int64. Att
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +28,7 @@ class Features:
     """One score's features.
 
     Attributes:
-        values: float [M, F]; NaN where a row failed.
+        values: float [M, F], as read float32; NaN where a row failed.
         statuses: [M], ``ok`` or why a row failed.
         statistic: Name of the function of means.
         setting: As in score tables.
@@ -83,6 +85,37 @@ def read_features(path: Path) -> FeatureTable:
     Raises:
         ArtifactError: The file is damaged, or of another schema.
     """
+    with _opened(path) as file:
+        ids = [str(value) for value in file["sample_ids"].asstr()[:]]
+        targets = np.asarray(file["targets"][:])
+        # By id, then target: the order in which score tables are read.
+        order = np.lexsort((targets, np.array(ids, dtype=str))) if ids else np.empty(0, dtype=np.int64)
+        metrics = {
+            name: Features(
+                np.asarray(item["values"][:], dtype=np.float32)[order],
+                [str(status) for status in item["statuses"].asstr()[:][order]],
+                str(item.attrs["statistic"]),
+                str(item.attrs["setting"]),
+                np.asarray(item["groups"][:])[order] if "groups" in item else None,
+                _ground_truth(item),
+            )
+            for name, item in _metrics(file)
+        }
+    return FeatureTable([ids[row] for row in order], targets[order], metrics)
+
+
+def read_feature_ground_truths(path: Path) -> dict[str, str]:
+    """Metric to the kind of ground truth that it was judged by; empty where it needs none.
+
+    Raises:
+        ArtifactError: The file is damaged, or of another schema.
+    """
+    with _opened(path) as file:
+        return {name: _ground_truth(item) for name, item in _metrics(file)}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     import h5py
 
     try:
@@ -90,24 +123,18 @@ def read_features(path: Path) -> FeatureTable:
             version = int(file.attrs["schema_version"])
             if version != _SCHEMA_VERSION:
                 raise ArtifactError(f"{path}: feature schema {version}, this roarline reads {_SCHEMA_VERSION}")
-            ids = [str(value) for value in file["sample_ids"].asstr()[:]]
-            targets = np.asarray(file["targets"][:])
-            # By id, then target: the order in which score tables are read.
-            order = np.lexsort((targets, np.array(ids, dtype=str))) if ids else np.empty(0, dtype=np.int64)
-            metrics = {
-                name: Features(
-                    np.asarray(item["values"][:], dtype=np.float64)[order],
-                    [str(status) for status in item["statuses"].asstr()[:][order]],
-                    str(item.attrs["statistic"]),
-                    str(item.attrs["setting"]),
-                    np.asarray(item["groups"][:])[order] if "groups" in item else None,
-                    str(item.attrs.get("ground_truth", "")),
-                )
-                for name, item in file.items()
-                if isinstance(item, h5py.Group)
-            }
+            yield file
     except (OSError, KeyError, ValueError) as error:
         raise ArtifactError(
             f"{path}: damaged, can't be read as features ({error}); delete its folder and run again"
         ) from error
-    return FeatureTable([ids[row] for row in order], targets[order], metrics)
+
+
+def _metrics(file: Any) -> list[tuple[str, Any]]:
+    import h5py
+
+    return [(name, item) for name, item in file.items() if isinstance(item, h5py.Group)]
+
+
+def _ground_truth(item: Any) -> str:
+    return str(item.attrs.get("ground_truth", ""))

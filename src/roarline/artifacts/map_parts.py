@@ -29,7 +29,7 @@ class MapParts:
     def __init__(self, folder: Path, total: int, part_rows: int, compression: str = "none") -> None:
         self._compression = compression
         self.spans = [(start, min(start + part_rows, total)) for start in range(0, total, part_rows)]
-        self.paths = [folder / f"{index:06d}.h5" for index in range(len(self.spans))]
+        self.paths = [folder / f"{start:08d}-{stop:08d}.h5" for start, stop in self.spans]
         self.missing = [index for index, path in enumerate(self.paths) if not _is_whole(path)]
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write-part")
         self._pending: Future[None] | None = None

@@ -44,7 +44,7 @@ class ScoreParts:
     def __init__(self, folder: Path, rows: int, part_rows: int, altered: int, columns: int = 0) -> None:
         self.rows, self.part_rows, self.altered, self.columns = rows, part_rows, altered, columns
         self.spans = [slice(start, min(start + part_rows, rows)) for start in range(0, rows, part_rows)]
-        self._paths = [folder / f"{index:06d}.npz" for index in range(len(self.spans))]
+        self._paths = [folder / f"{span.start:08d}-{span.stop:08d}.npz" for span in self.spans]
         self.missing = [index for index in range(len(self.spans)) if self._load(index) is None]
 
     @property
@@ -76,23 +76,24 @@ class ScoreParts:
             )
 
     def read(self) -> RowValues:
-        """All parts as one, of ``rows`` rows.
+        """All parts as one, of ``rows`` rows, read one after the other.
 
         Raises:
             ArtifactError: One can't be read any more.
         """
-        none = np.empty((0, self.columns))
-        found = [RowValues(np.empty((2, 0, self.altered), dtype=np.float32), none, none.astype(np.uint8))]
-        for index, path in enumerate(self._paths):
+        whole = RowValues(
+            np.empty((2, self.rows, self.altered), dtype=np.float32),
+            np.empty((self.rows, self.columns)),
+            np.empty((self.rows, self.columns), dtype=np.uint8),
+        )
+        for index, (span, path) in enumerate(zip(self.spans, self._paths, strict=True)):
             values = self._load(index)
             if values is None:
                 raise ArtifactError(f"{path}: was written and can't be read any more; run again")
-            found.append(values)
-        return RowValues(
-            np.concatenate([values.outputs for values in found], axis=1),
-            np.concatenate([values.values for values in found]),
-            np.concatenate([values.outcomes for values in found]),
-        )
+            whole.outputs[:, span], whole.values[span], whole.outcomes[span] = (
+                values.outputs, values.values, values.outcomes
+            )  # fmt: skip
+        return whole
 
     def _shapes(self, index: int) -> Shapes:
         rows = self.spans[index].stop - self.spans[index].start

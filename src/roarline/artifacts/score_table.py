@@ -43,7 +43,7 @@ def read_scores(path: Path) -> ScoreTable:
         ArtifactError: The file is damaged, a row stands twice, a metric lacks a row that another has, or a row that is
             ok has no value.
     """
-    table = read_table(path, SCORE_COLUMNS)
+    table = read_table(path, SCORE_COLUMNS, repetitive=("sample_id", "metric", "setting", "status"))
     sample_names, samples = _codes(table.column("sample_id"))
     order = np.argsort(np.argsort(np.array(sample_names, dtype=str), kind="stable"), kind="stable")
     targets = np.asarray(table.column("target"), dtype=np.int64)
@@ -95,5 +95,5 @@ def read_ground_truths(path: Path) -> dict[str, str]:
 
 def _codes(column: Any) -> tuple[list[str], np.ndarray]:
     """Distinct texts of a column, and for each row which one it has."""
-    encoded = column.combine_chunks().dictionary_encode()
+    encoded = column.unify_dictionaries().combine_chunks()
     return encoded.dictionary.to_pylist(), np.asarray(encoded.indices, dtype=np.int64)

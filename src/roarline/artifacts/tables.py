@@ -15,7 +15,7 @@ from roarline.errors import ArtifactError
 SCORES_FILE = "scores.parquet"
 SCORE_COLUMNS = ("sample_id", "target", "metric", "setting", "value", "status")
 OK = "ok"
-_ROWS_AT_ONCE = 2**16
+_ROWS_AT_ONCE = 2**12
 GROUND_TRUTH_COLUMN = "ground_truth"
 """Beside them where objects are asked for: the kind that a metric was judged by, empty where it needs none."""
 
@@ -80,8 +80,11 @@ def read_parquet(path: Path) -> dict[str, list[Any]]:
     return {name: table.column(name).to_pylist() for name in table.column_names}
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> Any:
+def read_table(path: Path, columns: Sequence[str] | None = None, repetitive: Sequence[str] = ()) -> Any:
     """Read a table, or some of its columns, as a ``pyarrow.Table``, for tables too long for lists.
+
+    Args:
+        repetitive: Columns of texts that come again and again; they are read as dictionaries.
 
     Raises:
         ArtifactError: The file is damaged, or has no such column.
@@ -90,7 +93,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Any:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path, columns=columns and list(columns), memory_map=False)
+        table = pyarrow.parquet.read_table(
+            path, columns=columns and list(columns), read_dictionary=list(repetitive), memory_map=False
+        )
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise ArtifactError(
             f"{path}: damaged, can't be read as Parquet ({error}); delete its folder and run again"

@@ -30,7 +30,7 @@ class FeatureColumn:
     """One method's features of one metric in one setting.
 
     Attributes:
-        features: float64 [M, F]; NaN in all of a row that failed.
+        features: float [M, F]; NaN in all of a row that failed.
         statistic: Name of the function of means.
         groups: int64 [M], or None. With groups, rows are averaged within each and then the groups, all alike.
         reason: Why rows failed; the most frequent reason.
@@ -45,86 +45,106 @@ class FeatureColumn:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class FeatureScore:
+    """What a column comes to; its features need not be kept.
+
+    Attributes:
+        value: Of all rows; None where no row has features, or the function of their mean is undefined.
+        n: Rows with features.
+        failed: Rows without.
+        draws: float64 [B], the scores of resamples of the images; None where there is one image only.
+        reason: Why rows failed; the most frequent reason.
+    """
+
+    method: str
+    metric: str
+    setting: str
+    value: float | None
+    n: int
+    failed: int
+    draws: Tensor | None
+    reason: str | None = None
+
+
+def score_features(column: FeatureColumn, cluster_M: Tensor, *, resamples: int, seed: int) -> FeatureScore:
+    """Score a column, and the same resamples of the images as for every column over the same rows.
+
+    Args:
+        cluster_M: int64 [M], the image of each row.
+        resamples: B.
+        seed: Of all draws.
+    """
+    alone = len(cluster_M) == 0 or int(cluster_M.max()) == 0
+    failed = int(torch.isnan(column.features).any(dim=1).sum())
+    return FeatureScore(
+        column.method,
+        column.metric,
+        column.setting,
+        _value(column),
+        len(column.features) - failed,
+        failed,
+        None if alone else _draws(column, cluster_M, resamples, derive_seed(seed, "images")),
+        column.reason,
+    )
+
+
 def summarise_features(
-    columns: Sequence[FeatureColumn],
+    scores: Sequence[FeatureScore],
     *,
     baseline: str | None,
     higher_is_better: Callable[[str], bool | None],
     confidence: float,
-    draws: Sequence[Tensor | None],
 ) -> list[Summary]:
-    """Summarise columns over the same rows, as ``summary.summarise`` does those with one value a row.
+    """Summarise scores of the same rows, as ``summary.summarise`` does columns with one value a row.
 
-    All columns see the same resamples of the images, so that the difference of two methods is paired: it is the
-    difference of their scores in each resample.
+    All saw the same resamples of the images, so that the difference of two methods is paired: it is the difference of
+    their scores in each resample.
 
     Args:
-        columns: All over the same M rows.
+        scores: Of ``score_features``.
         baseline: Name of the method that the others are compared with, or None.
         higher_is_better: Of a metric.
         confidence: In (0, 1).
-        draws: Of ``feature_draws``.
 
     Returns:
-        A row for each column, in their order.
+        A row for each score, in their order.
     """
-    values = [feature_score(column) for column in columns]
-    against = {(c.metric, c.setting): place for place, c in enumerate(columns) if c.method == baseline}
-    ranks = _ranks(columns, values, higher_is_better)
+    against = {(one.metric, one.setting): one for one in scores if one.method == baseline}
     rows = []
-    for place, column in enumerate(columns):
-        failed = int(torch.isnan(column.features).any(dim=1).sum())
-        n, value, own = len(column.features) - failed, values[place], draws[place]
-        other = against.get((column.metric, column.setting))
+    for one, rank in zip(scores, _ranks(scores, higher_is_better), strict=True):
+        other = against.get((one.metric, one.setting))
         difference, difference_interval = None, None
-        if other is not None and other != place and value is not None and values[other] is not None:
-            difference = value - float(values[other] or 0.0)
-            others = draws[other]
-            if own is not None and others is not None:
-                difference_interval = percentile_interval(own - others, confidence)
+        if other is not None and other is not one and one.value is not None and other.value is not None:
+            difference = one.value - other.value
+            if one.draws is not None and other.draws is not None:
+                difference_interval = percentile_interval(one.draws - other.draws, confidence)
         rows.append(
             Summary(
-                column.method,
-                column.metric,
-                column.setting,
-                value,
-                None if own is None or value is None else percentile_interval(own, confidence),
-                n,
-                failed,
+                one.method,
+                one.metric,
+                one.setting,
+                one.value,
+                None if one.draws is None or one.value is None else percentile_interval(one.draws, confidence),
+                one.n,
+                one.failed,
                 difference,
                 difference_interval,
-                ranks[place],
-                "ok" if value is not None else f"all {failed} rows failed: {column.reason}",
+                rank,
+                "ok" if one.value is not None else f"all {one.failed} rows failed: {one.reason}",
             )
         )
     return rows
 
 
-def feature_draws(
-    columns: Sequence[FeatureColumn], cluster_M: Tensor, *, resamples: int, seed: int
-) -> list[Tensor | None]:
-    """float64 [B] for each column: the scores of the same resamples of the images; None where there is one image only.
-
-    Args:
-        columns: All over the same M rows.
-        cluster_M: int64 [M], the image of each row.
-        resamples: B.
-        seed: Of all draws.
-    """
-    draws_seed = derive_seed(seed, "images")
-    alone = len(cluster_M) == 0 or int(cluster_M.max()) == 0
-    return [None if alone else _draws(column, cluster_M, resamples, draws_seed) for column in columns]
-
-
-def feature_score(column: FeatureColumn) -> float | None:
-    """Of all rows; None where no row has features, or the function of their mean is undefined."""
+def _value(column: FeatureColumn) -> float | None:
     statistic = STATISTICS[column.statistic]
     if column.groups is None:
         score = statistic(mean_of(column.features))
     else:
         present = ~torch.isnan(column.features).any(dim=1)
         groups = [column.features[present & (column.groups == group)] for group in torch.unique(column.groups)]
-        means = [group.mean(dim=0) for group in groups if len(group)]
+        means = [group.double().mean(dim=0) for group in groups if len(group)]
         score = statistic(torch.stack(means).mean(dim=0)) if means else torch.tensor(torch.nan)
     value = float(score)
     return None if np.isnan(value) else value
@@ -144,7 +164,7 @@ def _means_over_groups(column: FeatureColumn, groups_M: Tensor, cluster_M: Tenso
     known, group = np.unique(groups_M[present].numpy(), return_inverse=True)
     shape = (int(cluster_M.max()) + 1, len(known))
     numbers = sparse.csr_array((np.ones(len(rows)), (rows, group)), shape=shape)
-    values = column.features[present].numpy()
+    values = column.features[present].double().numpy()
     sums = [sparse.csr_array((values[:, feature], (rows, group)), shape=shape) for feature in range(width)]
     found = []
     for counts in resample_counts(shape[0], resamples, seed):
@@ -157,15 +177,11 @@ def _means_over_groups(column: FeatureColumn, groups_M: Tensor, cluster_M: Tenso
     return torch.from_numpy(np.concatenate(found))
 
 
-def _ranks(
-    columns: Sequence[FeatureColumn],
-    values: Sequence[float | None],
-    higher_is_better: Callable[[str], bool | None],
-) -> list[int | None]:
-    ranks: list[int | None] = [None] * len(columns)
-    for metric, setting in dict.fromkeys((column.metric, column.setting) for column in columns):
-        places = [place for place, c in enumerate(columns) if (c.metric, c.setting) == (metric, setting)]
-        found = rank_values([values[place] for place in places], higher_is_better=higher_is_better(metric))
+def _ranks(scores: Sequence[FeatureScore], higher_is_better: Callable[[str], bool | None]) -> list[int | None]:
+    ranks: list[int | None] = [None] * len(scores)
+    for metric, setting in dict.fromkeys((one.metric, one.setting) for one in scores):
+        places = [place for place, one in enumerate(scores) if (one.metric, one.setting) == (metric, setting)]
+        found = rank_values([scores[place].value for place in places], higher_is_better=higher_is_better(metric))
         for place, rank in zip(places, found, strict=True):
             ranks[place] = rank
     return ranks

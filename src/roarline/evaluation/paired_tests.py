@@ -13,7 +13,7 @@ from scipy import stats
 
 from roarline.evaluation.presence import rows_by_presence
 
-_BATCH_NUMBERS = 2**23
+_BATCH_NUMBERS = 2**20
 _EXACT_IMAGES = 50
 
 

@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-_BATCH_NUMBERS = 2**22
+_BATCH_NUMBERS = 2**19
 
 
 def resample_counts(clusters: int, resamples: int, seed: int) -> Iterator[Tensor]:
@@ -31,8 +31,9 @@ def resample_counts(clusters: int, resamples: int, seed: int) -> Iterator[Tensor
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = generator.integers(0, clusters, size=(rows, clusters))
-        flat = (drawn + np.arange(rows)[:, None] * clusters).ravel()
-        yield torch.from_numpy(np.bincount(flat, minlength=rows * clusters).reshape(rows, clusters)).double()
+        drawn += np.arange(rows)[:, None] * clusters
+        counts = np.bincount(drawn.ravel(), minlength=rows * clusters)
+        yield torch.from_numpy(counts.reshape(rows, clusters)).double()
 
 
 def bootstrap_means(values_MK: Tensor, cluster_M: Tensor, resamples: int, seed: int) -> Tensor:
@@ -52,13 +53,13 @@ def bootstrap_means(values_MK: Tensor, cluster_M: Tensor, resamples: int, seed: 
     Differs: one product with the matrix of counts does all columns, where ``scipy.stats.bootstrap`` would gather each;
     the numbers are the same, which a test checks.
     """
-    values_MK = values_MK.double()
     clusters = int(cluster_M.max()) + 1 if len(cluster_M) else 0
-    present_MK = ~torch.isnan(values_MK)
-    shift_K = _first_present(values_MK, present_MK)  # constant columns stay exactly constant
-    deviations = torch.where(present_MK, values_MK - shift_K, 0.0)
-    sums_NK = torch.zeros(clusters, values_MK.shape[1], dtype=torch.float64).index_add_(0, cluster_M, deviations)
-    patterns, pattern_K = torch.unique(present_MK, dim=1, return_inverse=True)
+    shift_K = torch.empty(values_MK.shape[1], dtype=torch.float64)
+    sums_NK = torch.zeros(clusters, values_MK.shape[1], dtype=torch.float64)
+    for columns, deviations, shift in _deviations(values_MK):
+        sums_NK[:, columns].index_add_(0, cluster_M, deviations)
+        shift_K[columns] = shift
+    patterns, pattern_K = torch.unique(~torch.isnan(values_MK), dim=1, return_inverse=True)
     numbers_NP = torch.zeros(clusters, patterns.shape[1], dtype=torch.float64)
     numbers_NP.index_add_(0, cluster_M, patterns.double())
     means = []
@@ -69,10 +70,11 @@ def bootstrap_means(values_MK: Tensor, cluster_M: Tensor, resamples: int, seed: 
 
 def mean_of(values_MK: Tensor) -> Tensor:
     """Mean of each column's values that are not NaN: float64 [K]; NaN where there is none."""
-    values_MK = values_MK.double()
-    present = ~torch.isnan(values_MK)
-    shift = _first_present(values_MK, present)
-    return torch.where(present, values_MK - shift, 0.0).sum(dim=0) / present.sum(dim=0) + shift
+    means = [
+        deviations.sum(dim=0) / (~torch.isnan(values_MK[:, columns])).sum(dim=0) + shift
+        for columns, deviations, shift in _deviations(values_MK)
+    ]
+    return torch.cat(means) if means else torch.empty(0, dtype=torch.float64)
 
 
 def add_repeat_draws(means_B: Tensor, repeat_means_R: Tensor, seed: int) -> Tensor:
@@ -137,6 +139,17 @@ def rank_values(values: Sequence[float | None], *, higher_is_better: bool | None
     places = stats.rankdata([-value if higher_is_better else value for value in known], method="min")
     following = iter(int(place) for place in places)
     return [None if value is None else next(following) for value in values]
+
+
+def _deviations(values_MK: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Some columns at a time: float64 [M, k] differences to each column's first value, 0 for NaN; those values [k]."""
+    step = max(1, _BATCH_NUMBERS // max(1, len(values_MK)))
+    for start in range(0, values_MK.shape[1], step):
+        columns = slice(start, start + step)
+        values = values_MK[:, columns].double()
+        present = ~torch.isnan(values)
+        shift = _first_present(values, present)  # constant columns stay exactly constant
+        yield columns, torch.where(present, values - shift, 0.0), shift
 
 
 def _first_present(values_MK: Tensor, present_MK: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ STAGES: dict[str, StageSpec] = {
         1, "roarline.stages.train_explainer:run", "Train networks that draw the classifier's masks"
     ),
     "extract-attribution-maps": StageSpec(
-        4, "roarline.stages.extract_attribution_maps:run", "Compute attribution maps and write them to HDF5"
+        5, "roarline.stages.extract_attribution_maps:run", "Compute attribution maps and write them to HDF5"
     ),
     "evaluate-roar": StageSpec(
         1,
@@ -47,7 +47,7 @@ STAGES: dict[str, StageSpec] = {
         "Maps of networks with random weights, of shuffled labels, of other classes: do they change?",
     ),
     "aggregate-scores": StageSpec(
-        4,
+        5,
         "roarline.stages.aggregate_scores:run",
         "Scores with intervals, differences to random, ranks; tests, agreement, stability",
     ),

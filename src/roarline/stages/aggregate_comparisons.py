@@ -7,7 +7,7 @@ Shapes: K methods, T metrics (each in a setting), N images, R repeats, M rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from roarline.artifacts.comparison_tables import Row
 from roarline.evaluation.agreement import mean_known, spearman, tau_b
-from roarline.evaluation.feature_summary import FeatureColumn, feature_score
+from roarline.evaluation.feature_summary import FeatureScore
 from roarline.evaluation.method_comparison import Comparison, Scored, compare_methods, images_by_method
 from roarline.evaluation.rank_stability import Point, stability
 from roarline.evaluation.statistics import add_repeat_draws, bootstrap_means, mean_of
@@ -35,19 +35,18 @@ class Family:
 
     Attributes:
         image_ids: [N], of which ``images`` (int64 [M]) says each row's.
-        draws: Of the features, one a column.
+        features: Scores that are functions of means, of the same rows.
     """
 
     columns: Sequence[Column]
     images: Tensor
     image_ids: Sequence[str]
-    features: Sequence[FeatureColumn] = ()
-    draws: Sequence[Tensor | None] = field(default_factory=list)
+    features: Sequence[FeatureScore] = ()
 
     def overall(self, points: tuple[str, ...]) -> list[Name]:
         """The metrics and settings that are compared; ``points`` are the prefixes of settings that are one point."""
         names = [(column.metric, column.setting) for column in self.columns if column.ranked]
-        names += [(column.metric, column.setting) for column in self.features]
+        names += [(one.metric, one.setting) for one in self.features]
         names = list(dict.fromkeys(names))
         found = []
         for metric in dict.fromkeys(metric for metric, _ in names):
@@ -126,21 +125,16 @@ def _scored(
         if found:
             yield from _of_rows(found, family.images, directions[metric], resamples, seed)
             continue
-        pairs = [
-            (column, draws)
-            for column, draws in zip(family.features, family.draws, strict=True)
-            if (column.metric, column.setting) == (metric, setting)
-        ]
-        pairs.sort(key=lambda pair: order[pair[0].method])
-        scores = [feature_score(column) for column, _ in pairs]
-        drawn = [draws.numpy() for _, draws in pairs if draws is not None]
+        scores = [one for one in family.features if (one.metric, one.setting) == (metric, setting)]
+        scores.sort(key=lambda one: order[one.method])
+        drawn = [one.draws.numpy() for one in scores if one.draws is not None]
         yield Scored(
             metric,
             setting,
             directions[metric],
-            tuple(column.method for column, _ in pairs),
-            np.array([np.nan if score is None else score for score in scores]),
-            draws_KB=np.stack(drawn) if len(drawn) == len(pairs) else None,
+            tuple(one.method for one in scores),
+            np.array([np.nan if one.value is None else one.value for one in scores]),
+            draws_KB=np.stack(drawn) if len(drawn) == len(scores) else None,
         )
 
 

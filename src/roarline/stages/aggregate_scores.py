@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from roarline.artifacts.comparison_tables import write_comparisons
-from roarline.artifacts.features import FEATURES_FILE, FeatureTable, read_features
+from roarline.artifacts.features import FEATURES_FILE, FeatureTable, read_feature_ground_truths, read_features
 from roarline.artifacts.score_table import ScoreTable, read_ground_truths, read_scores
 from roarline.artifacts.store import Artifact, Writer
 from roarline.artifacts.tables import GROUND_TRUTH_COLUMN, OK, SCORES_FILE, write_csv, write_parquet
 from roarline.config.component import MetricComponent
 from roarline.config.metrics import with_own_metrics
 from roarline.errors import ArtifactError
-from roarline.evaluation.feature_summary import FeatureColumn, feature_draws, summarise_features
+from roarline.evaluation.feature_summary import FeatureColumn, FeatureScore, score_features, summarise_features
 from roarline.evaluation.summary import MEAN_SETTING, Column, Summary, summarise
 from roarline.seeds import derive_seed
 from roarline.stages.aggregate_cells import (
@@ -73,11 +72,10 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             kinds |= read_ground_truths(next(iter(with_rows.values())).file(SCORES_FILE))
         featured = {method: artifact for method, artifact in scored.items() if FEATURES_FILE in artifact.manifest.files}
         if featured:
-            family = feature_columns(featured, resamples, seeds[name])
-            rows += summarise_features(family.features, draws=family.draws, **settings)
+            family = feature_scores(featured, resamples, seeds[name])
+            rows += summarise_features(family.features, **settings)
             families.append(family)
-            first = read_features(next(iter(featured.values())).file(FEATURES_FILE))
-            kinds |= {metric: features.ground_truth for metric, features in first.metrics.items()}
+            kinds |= read_feature_ground_truths(next(iter(featured.values())).file(FEATURES_FILE))
         done += len(scored)
         context.progress(done, total, "inputs")
     if parameters["cells"]:
@@ -130,10 +128,10 @@ def score_columns(artifacts: Mapping[str, Artifact]) -> Family:
     Raises:
         ArtifactError: A file is damaged, or a method was scored on other rows than the first.
     """
-    columns: list[Column] = []
-    tables = {method: read_scores(artifact.file(SCORES_FILE)) for method, artifact in artifacts.items()}
-    images, image_ids = _same_rows(tables, artifacts)
-    for method, table in tables.items():
+    rows, columns = _SameRows(), list[Column]()
+    for method, artifact in artifacts.items():
+        table = read_scores(artifact.file(SCORES_FILE))
+        rows.take(method, table, artifact)
         found = [
             Column(
                 method,
@@ -145,50 +143,59 @@ def score_columns(artifacts: Mapping[str, Artifact]) -> Family:
             for (metric, setting), column in table.columns.items()
         ]
         columns += [*found, *means_over_fractions(found)]
-    return Family(columns, images, image_ids)
+    return Family(columns, rows.images, rows.image_ids)
 
 
-def feature_columns(artifacts: Mapping[str, Artifact], resamples: int, seed: int) -> Family:
-    """The features of all methods, the image of each row, and the scores of resamples.
+def feature_scores(artifacts: Mapping[str, Artifact], resamples: int, seed: int) -> Family:
+    """What the features of all methods come to, and the image of each row; one method's features at a time.
 
     Raises:
         ArtifactError: A file is damaged, or a method was scored on other rows than the first.
     """
-    tables = {method: read_features(artifact.file(FEATURES_FILE)) for method, artifact in artifacts.items()}
-    images, image_ids = _same_rows(tables, artifacts)
-    columns: list[FeatureColumn] = []
-    for method, table in tables.items():
+    rows, scores = _SameRows(), list[FeatureScore]()
+    for method, artifact in artifacts.items():
+        table = read_features(artifact.file(FEATURES_FILE))
+        rows.take(method, table, artifact)
         for metric, features in table.metrics.items():
             reasons = Counter(status for status in features.statuses if status != OK)
-            columns.append(
-                FeatureColumn(
-                    method,
-                    metric,
-                    features.setting,
-                    torch.from_numpy(features.values),
-                    features.statistic,
-                    None if features.groups is None else torch.from_numpy(features.groups),
-                    reason=reasons.most_common(1)[0][0] if reasons else None,
-                )
+            column = FeatureColumn(
+                method,
+                metric,
+                features.setting,
+                torch.from_numpy(features.values),
+                features.statistic,
+                None if features.groups is None else torch.from_numpy(features.groups),
+                reason=reasons.most_common(1)[0][0] if reasons else None,
             )
-    draws = feature_draws(columns, images, resamples=resamples, seed=seed)
-    return Family([], images, image_ids, columns, draws)
+            scores.append(score_features(column, rows.images, resamples=resamples, seed=seed))
+    return Family([], rows.images, rows.image_ids, scores)
 
 
-def _same_rows(
-    tables: Mapping[str, ScoreTable] | Mapping[str, FeatureTable], artifacts: Mapping[str, Artifact]
-) -> tuple[Tensor, list[str]]:
-    """(int64 [M] the image of each row, [N] ids of the images); all methods must have been scored on the same rows."""
-    first = next(iter(tables))
-    ids, targets = tables[first].sample_ids, tables[first].targets
-    for method, table in tables.items():
-        if table.sample_ids != ids or not np.array_equal(table.targets, targets):
+class _SameRows:
+    """The rows that all methods must have been scored on: those of the first.
+
+    Attributes:
+        images: int64 [M], the image of each row.
+        image_ids: [N].
+    """
+
+    def __init__(self) -> None:
+        self.images, self.image_ids = torch.empty(0, dtype=torch.int64), list[str]()
+        self._first: tuple[str, list[str], np.ndarray] | None = None
+
+    def take(self, method: str, table: ScoreTable | FeatureTable, artifact: Artifact) -> None:
+        """Take the rows of the first method; refuse others."""
+        if self._first is None:
+            self._first = method, table.sample_ids, table.targets
+            image_ids, images = np.unique(np.array(table.sample_ids, dtype=str), return_inverse=True)
+            self.images, self.image_ids = torch.from_numpy(images), image_ids.tolist()
+            return
+        first, sample_ids, targets = self._first
+        if table.sample_ids != sample_ids or not np.array_equal(table.targets, targets):
             raise ArtifactError(
-                f"{artifacts[method].path}: method {method!r} was scored on {len(table.sample_ids)} rows, {first!r} on "
-                f"{len(ids)} or others; methods can be compared on the same images and targets only"
+                f"{artifact.path}: method {method!r} was scored on {len(table.sample_ids)} rows, {first!r} on "
+                f"{len(sample_ids)} or others; methods can be compared on the same images and targets only"
             )
-    image_ids, image = np.unique(np.array(ids, dtype=str), return_inverse=True)
-    return torch.from_numpy(image), image_ids.tolist()
 
 
 def _ordered(rows: Sequence[Summary], metrics: Sequence[str], methods: Sequence[str]) -> list[Summary]:

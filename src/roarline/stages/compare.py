@@ -17,7 +17,7 @@ from roarline.errors import ArtifactError, UserInputError
 from roarline.evaluation.feature_summary import summarise_features
 from roarline.evaluation.summary import Summary, summarise
 from roarline.seeds import derive_seed
-from roarline.stages.aggregate_scores import FAMILIES, feature_columns, score_columns
+from roarline.stages.aggregate_scores import FAMILIES, feature_scores, score_columns
 
 FIRST, SECOND = "first", "second"
 COLUMNS = ("method", "metric", "setting", FIRST, SECOND, "difference", "ci_low", "ci_high", "n", "better")
@@ -84,11 +84,10 @@ def _summaries(
             resamples=resamples, seed=seed,
         )  # fmt: skip
     if all(FEATURES_FILE in artifact.manifest.files for artifact in artifacts.values()):
-        family = feature_columns(artifacts, resamples, seed)
+        family = feature_scores(artifacts, resamples, seed)
         found += summarise_features(
-            family.features, baseline=FIRST, higher_is_better=higher_is_better, confidence=confidence,
-            draws=family.draws,
-        )  # fmt: skip
+            family.features, baseline=FIRST, higher_is_better=higher_is_better, confidence=confidence
+        )
     return found
 
 

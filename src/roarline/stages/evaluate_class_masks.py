@@ -19,7 +19,7 @@ from roarline.artifacts.class_masks import CLASS_MASKS_FILE, write_class_masks
 from roarline.artifacts.column_parts import ColumnParts
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.store import Writer
-from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
+from roarline.artifacts.tables import OK, SCORES_FILE, write_parquet, write_score_table
 from roarline.attribution.call import find_method
 from roarline.attribution.surroundings import Surroundings
 from roarline.config.component import MapFilter, Smooth
@@ -142,21 +142,18 @@ def write_rows(
     own, others = (values.numpy() for values in own_and_others(torch.from_numpy(masked_NTT)))
     found = {_OWN: own, "other_class_probability": others, "class_specificity": own - others}
     places = np.argwhere(has_NT)
-    table: dict[str, list[Any]] = {column: [] for column in SCORE_COLUMNS}
+    columns = []
     for metric in metrics:
         values = found[metric][places[:, 0], places[:, 1]]
         missing = no_mask_NT if metric == _OWN else np.broadcast_to(no_mask_NT.any(axis=1, keepdims=True), has_NT.shape)
         why = _NO_OTHER if metric != _OWN and len(classes) == 1 else NOT_FINITE
-        table["sample_id"] += [ids[image] for image, _ in places]
-        table["target"] += [classes[label] for _, label in places]
-        table["metric"] += [metric] * len(places)
-        table["setting"] += [""] * len(places)
-        table["value"] += [value if np.isfinite(value) else None for value in values.tolist()]
-        table["status"] += [
-            "ok" if np.isfinite(value) else NO_MASK if missing[image, label] else why
+        statuses = [
+            OK if np.isfinite(value) else NO_MASK if missing[image, label] else why
             for value, (image, label) in zip(values.tolist(), places, strict=True)
         ]
-    write_parquet(folder / SCORES_FILE, table)
+        columns.append((metric, "", values, statuses))
+    targets = np.array(classes, dtype=np.int64)[places[:, 1]]
+    write_score_table(folder / SCORES_FILE, [ids[image] for image in places[:, 0]], targets, columns)
 
 
 def write_matrix(

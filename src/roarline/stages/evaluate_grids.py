@@ -21,7 +21,7 @@ from roarline.artifacts.classifier import ClassifierCard
 from roarline.artifacts.column_parts import ColumnParts
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.store import Writer
-from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
+from roarline.artifacts.tables import OK, SCORES_FILE, write_score_table
 from roarline.attribution.call import find_method
 from roarline.attribution.surroundings import Surroundings
 from roarline.config.component import MapFilter, Smooth
@@ -90,15 +90,9 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             done += count
         context.progress(done, grids.rows.size, "grids")
     values = parts.read()["values"]
-    table: dict[str, list[Any]] = {column: [] for column in SCORE_COLUMNS}
-    for place, metric in enumerate(metrics):
-        table["sample_id"] += [f"grid/{grid:06d}" for _ in range(grids.side**2) for grid in range(count)]
-        table["target"] += grids.classes.T.ravel().tolist()
-        table["metric"] += [metric] * len(values)
-        table["setting"] += [""] * len(values)
-        table["value"] += values[:, place].tolist()
-        table["status"] += ["ok"] * len(values)
-    write_parquet(writer.out / SCORES_FILE, table)
+    ids = [f"grid/{grid:06d}" for _ in range(grids.side**2) for grid in range(count)]
+    columns = ((metric, "", values[:, place], [OK] * len(values)) for place, metric in enumerate(metrics))
+    write_score_table(writer.out / SCORES_FILE, ids, grids.classes.T.ravel(), columns)
 
 
 def compose(extraction: Extraction, reader: ImageReader, parameters: Mapping[str, Any]) -> Grids:

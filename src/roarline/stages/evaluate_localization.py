@@ -37,6 +37,7 @@ from roarline.stages.localization_batch import Batch, Batches
 from roarline.stages.localization_metrics import (
     FEATURES,
     OK,
+    STATUSES,
     columns_of,
     features_of,
     statuses_of,
@@ -49,7 +50,6 @@ from roarline.stages.scored_rows import Rows, image_size, rows_per_part, rows_to
 STAGE = "evaluate-localization"
 CLASS_MEAN = "mean over classes"
 _BY_CLASS = ("pointing_game", DIFFICULT_SUBSET)
-_LONGEST_STATUS = "U120"
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def write_scores(folder: Path, rows: Rows, columns: Columns, metrics: Sequence[s
     scored = list(dict.fromkeys(metric for metric, _ in settings))
     if settings:
         found = (
-            (metric, setting, columns["values"][:, place], columns["statuses"][:, scored.index(metric)].tolist())
+            (metric, setting, columns["values"][:, place], _texts(columns["statuses"][:, scored.index(metric)]))
             for place, (metric, setting) in enumerate(settings)
         )
         path = folder / SCORES_FILE
@@ -165,11 +165,11 @@ def write_scores(folder: Path, rows: Rows, columns: Columns, metrics: Sequence[s
     for metric in metrics:
         kind = kinds.get(metric, "")
         if metric in FEATURES:
-            statuses = columns[f"status of {metric}"].tolist()
+            statuses = _texts(columns[f"status of {metric}"])
             values = _failed_as_nan(columns[f"features of {metric}"], statuses)
             features[metric] = Features(values, statuses, FEATURES[metric][1], ground_truth=kind)
         elif metric in _BY_CLASS:
-            statuses = columns["statuses"][:, scored.index(metric)].tolist()
+            statuses = _texts(columns["statuses"][:, scored.index(metric)])
             values = _failed_as_nan(columns["values"][:, [settings.index((metric, ""))]], statuses)
             features[metric] = Features(values, statuses, "mean_value", CLASS_MEAN, rows.targets, kind)
     if features:
@@ -188,6 +188,10 @@ def _in_subset(
     return None if kind is None else in_difficult_subset(dataset, rows, targets, truths[kind], kind, flags)
 
 
+def _texts(statuses: np.ndarray) -> list[str]:
+    return [STATUSES[status] for status in statuses.tolist()]
+
+
 def _failed_as_nan(values: np.ndarray, statuses: list[str]) -> np.ndarray:
     failed = np.array([status != OK for status in statuses], dtype=bool)
     return np.where(failed[:, None], np.nan, values)
@@ -200,14 +204,13 @@ def _columns(metrics: Sequence[str], batches: Batches) -> Columns:
     statuses = [statuses_of(metric, batches.of(metric), values[:, first[metric]]) for metric in scored]
     columns = {
         "values": values,
-        "statuses": np.array(statuses, dtype=_LONGEST_STATUS).reshape(len(scored), len(values)).T,
+        "statuses": np.array(statuses, dtype=np.uint8).reshape(len(scored), len(values)).T,
     }
     for metric in metrics:
         if metric in FEATURES:
             features = features_of(metric, batches.of(metric))
             columns[f"features of {metric}"] = features
-            known = statuses_of(metric, batches.of(metric), features.sum(axis=1))
-            columns[f"status of {metric}"] = np.array(known, dtype=_LONGEST_STATUS)
+            columns[f"status of {metric}"] = statuses_of(metric, batches.of(metric), features.sum(axis=1))
     return columns
 
 

@@ -42,7 +42,7 @@ from roarline.stages.surroundings import explainer_of, surroundings_of
 from roarline.stages.target_rows import TargetRows, rows_of
 
 STAGE = "extract-attribution-maps"
-_PART_PX, _PART_ROWS = 2**22, (64, 4096)
+_PART_PX, _PART_ROWS = 2**22, (64, 1024)
 _FLOAT16_SMALLEST, _FLOAT16_LARGEST = float(np.finfo(np.float16).tiny), float(np.finfo(np.float16).max)
 
 

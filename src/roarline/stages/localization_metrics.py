@@ -29,6 +29,11 @@ NOT_IN_SUBSET = "not in the difficult subset"
 NO_MASK = "the map has values outside [0, 1] and was to be taken as a mask as it is"
 NOT_FINITE = "the classifier's output is NaN or infinite"
 UNDEFINED = "the metric is undefined for this row"
+STATUSES = (
+    OK, NO_OBJECT, NO_SEGMENTATION, NO_BOX, DIFFICULT, NOT_IN_SUBSET, NO_MASK, NOT_FINITE, UNDEFINED
+)  # fmt: skip
+"""By number; parts of evaluations hold the numbers, so new ones go to the end."""
+
 MEAN_SETTING = "mean over thresholds"
 _CURVES = {"f1_curve": segmentation.f1_curve, "discrete_iou_curve": segmentation.iou_curve}
 _V2_OVERLAPS = (0.3, 0.5, 0.7)
@@ -196,8 +201,8 @@ def features_of(metric: str, batch: Batch) -> np.ndarray:
     return found
 
 
-def statuses_of(metric: str, batch: Batch, values_B: np.ndarray) -> list[str]:
-    """[B] ``ok`` or why a row has no value of a metric; its value is then to be left out, whatever it is."""
+def statuses_of(metric: str, batch: Batch, values_B: np.ndarray) -> np.ndarray:
+    """uint8 [B], places in ``STATUSES``: ``ok`` or why a row has no value of a metric, which then is to be left out."""
     needs = METRICS[metric].needs
     without_box = np.array([len(boxes) == 0 for boxes in batch.truth.boxes])
     statuses = []
@@ -216,4 +221,4 @@ def statuses_of(metric: str, batch: Batch, values_B: np.ndarray) -> list[str]:
             statuses.append(NOT_FINITE if "network" in needs else UNDEFINED)
         else:
             statuses.append(OK)
-    return statuses
+    return np.array([STATUSES.index(status) for status in statuses], dtype=np.uint8)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
+from roarline.artifacts.tables import SCORES_FILE, write_score_table
 from roarline.config.sanity import DATA_RANDOMISATION
 from roarline.stages.scored_rows import Rows
 
@@ -118,14 +117,9 @@ def write_scores(folder: Path, rows: Rows, layout: Layout, measured: Mapping[str
     Args:
         measured: ``values`` and ``codes``, [M, columns] each.
     """
-    table: dict[str, list[Any]] = {name: [] for name in SCORE_COLUMNS}
     values, codes = layout.scores(measured["values"], measured["codes"].astype(np.int64))
-    for (metric, setting), column in values.items():
-        numbers = codes[metric, setting].tolist()
-        table["sample_id"] += rows.sample_ids
-        table["target"] += rows.targets.tolist()
-        table["metric"] += [metric] * len(rows)
-        table["setting"] += [setting] * len(rows)
-        table["value"] += [value if code == OK else None for value, code in zip(column.tolist(), numbers, strict=True)]
-        table["status"] += [STATUSES[code] for code in numbers]
-    write_parquet(folder / SCORES_FILE, table)
+    columns = (
+        (metric, setting, column, [STATUSES[code] for code in codes[metric, setting].tolist()])
+        for (metric, setting), column in values.items()
+    )
+    write_score_table(folder / SCORES_FILE, rows.sample_ids, rows.targets, columns)

@@ -12,7 +12,7 @@ from roarline.errors import ArtifactError, DataError, MethodError
 from roarline.stages.draws import draw_rows
 
 _DRAW = "evaluate-perturbation"  # one draw for all evaluations, so that they score the same images
-_PART_PX, _PART_ROWS = 2**22, (64, 4096)
+_PART_PX, _PART_ROWS = 2**22, (64, 1024)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from roarline.artifacts.column_parts import ColumnParts, Columns
 from roarline.artifacts.dataset import DATASET_FILE, DatasetFile
 from roarline.artifacts.maps import MAPS_FILE, MapsFile
 from roarline.artifacts.store import Writer
-from roarline.artifacts.tables import SCORE_COLUMNS, SCORES_FILE, write_parquet
+from roarline.artifacts.tables import SCORES_FILE, write_score_table
 from roarline.data.loading import ImageReader, normalise
 from roarline.evaluation.f_fidelity import Score, target_scores
 from roarline.imaging.fills import fill_image
@@ -177,13 +177,5 @@ class _Batches:
 
 def write_columns(folder: Path, rows: Rows, scored: Sequence[Scored]) -> None:
     """Write ``scores.parquet``, a row for each column and row, failures too."""
-    columns: dict[str, list[Any]] = {name: [] for name in SCORE_COLUMNS}
-    for column in scored:
-        columns["sample_id"] += rows.sample_ids
-        columns["target"] += rows.targets.tolist()
-        columns["metric"] += [column.metric] * len(rows)
-        columns["setting"] += [column.setting] * len(rows)
-        pairs = zip(column.values.tolist(), column.statuses, strict=True)
-        columns["value"] += [value if status == OK else None for value, status in pairs]
-        columns["status"] += column.statuses
-    write_parquet(folder / SCORES_FILE, columns)
+    columns = ((column.metric, column.setting, column.values, column.statuses) for column in scored)
+    write_score_table(folder / SCORES_FILE, rows.sample_ids, rows.targets, columns)
