@@ -43,13 +43,16 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--networks", nargs="+", default=list(Options.networks), help="torchvision names")
     parser.add_argument("--alternations", type=int, default=Options.alternations)
     parser.add_argument("--profile", action="store_true", help="gpu: also print torch's table of kernels")
+    parser.add_argument(
+        "--whole", action="store_true", help="grid: all 153 cells in every turn, the better part of an hour"
+    )
     given = parser.parse_args(words)
     unknown = [name for name in given.hot_paths if name not in HOT_PATHS]
     if unknown:
         parser.error(f"no hot path is named {unknown[0]!r}; there are {', '.join(HOT_PATHS)}")
     options = Options(
         device=given.device, threads=given.threads, quick=given.quick, networks=tuple(given.networks),
-        alternations=given.alternations, profile=given.profile,
+        alternations=given.alternations, profile=given.profile, whole=given.whole,
     )  # fmt: skip
     torch.set_num_threads(options.threads)
     keep_freed_memory()  # as in a worker, for both sides

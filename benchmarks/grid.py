@@ -65,7 +65,7 @@ def measure(options: Options) -> Iterator[Measurement]:
         return
     with tempfile.TemporaryDirectory(prefix="roarline-grid-") as folder:
         store = Store(folder)
-        cells = {name: _cells(store, *layout) for name, layout in _LAYOUTS.items()}
+        cells = {name: _cells(store, *layout, whole=options.whole) for name, layout in _LAYOUTS.items()}
         executors = {
             name: _Kept(store.root, ["cpu"] * workers, cpu_threads=None) for name, (_, workers, _) in _LAYOUTS.items()
         }
@@ -81,15 +81,15 @@ def measure(options: Options) -> Iterator[Measurement]:
         finally:
             for executor in executors.values():
                 executor.end()
-    default = cells[_DEFAULT][0].parameters["training"]
+    count, epochs = len(cells[_DEFAULT]), cells[_DEFAULT][0].parameters["training"]["epochs"]
     for name in _LAYOUTS:
         if name != _DEFAULT:
             yield Measurement(
                 hot_path="grid",
                 network="small_cnn",
                 setting=f"digits, default ({_DEFAULT}) against {name}",
-                images=_CELLS,
-                passes=_CELLS * default["epochs"],
+                images=count,
+                passes=count * epochs,
                 pass_kind="epoch of a cell",
                 bare_choice=name,
                 goal=_GOAL,
@@ -98,20 +98,28 @@ def measure(options: Options) -> Iterator[Measurement]:
             )
 
 
-def _cells(store: Store, engine: str, workers: int, threads: int) -> list[Job]:
-    """Some cells of one method, all that they read made."""
+def _cells(store: Store, engine: str, workers: int, threads: int, *, whole: bool) -> list[Job]:
+    """Some cells of one method, or the whole grid, all that they read made."""
     words = [
         f"evaluate-roar.engine={engine}",
         f"evaluate-roar.threads={threads}",
         f"runtime.workers={workers}",
         "runtime.device=cpu",
-        f"attribution.methods=[{{name: {_METHOD}}}]",
     ]
+    words += (
+        ["attribution.baselines=[]", "evaluate-roar.probe_repeats=0"]
+        if whole
+        else [f"attribution.methods=[{{name: {_METHOD}}}]"]
+    )
     experiment = load_experiment(_CONFIG, words)
     plan = build_plan(experiment)
-    cells = [job for job in plan.jobs if f"evaluate-roar {_METHOD}" in job.label][: max(_CELLS, stack_size(experiment))]
+    cells = plan.of("evaluate-roar")
+    if not whole:
+        of_method = [job for job in cells if f"evaluate-roar {_METHOD}" in job.label]
+        cells = of_method[: max(_CELLS, stack_size(experiment))]
     read = {key for job in cells for _, key in job.inputs.values()}
-    before = [job for job in plan.jobs if job.key in read or job.stage in ("prepare-data", "train-cls")]
+    stages = ("prepare-data", "train-cls", "extract-attribution-maps")
+    before = [job for job in plan.jobs if job.stage in stages and (job.key in read or job.stage != stages[-1])]
     done = {job.key for job in before if store.exists(job.stage, job.key)}
     LocalExecutor(store.root, ["cpu"], cpu_threads=None).run(before, done, _Silent())
     return cells

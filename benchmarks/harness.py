@@ -40,6 +40,7 @@ class Options:
         networks: torchvision names.
         alternations: Turns; the median ratio counts.
         profile: Also print where the time goes, where a benchmark can tell.
+        whole: All cells of a grid in every turn, not some.
     """
 
     device: str = "cpu"
@@ -49,6 +50,7 @@ class Options:
     input_px: int = 224
     alternations: int = 5
     profile: bool = False
+    whole: bool = False
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:

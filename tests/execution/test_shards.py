@@ -137,6 +137,7 @@ def test_only_extraction_that_asks_a_network_is_cut(store: Store) -> None:
     assert {piece.shard_of for piece in shards_of(job, 4)} == {(job.stage, job.key)}
     assert sum(piece.cost for piece in shards_of(job, 4)) == pytest.approx(job.cost)
     assert not {piece.key for piece in shards_of(job, 3)} & set(keys)
+    assert not {piece.key for piece in shards_of(replace(job, stage_version=job.stage_version + 1), 4)} & set(keys)
 
 
 def test_a_failed_or_running_shard_shows_at_the_whole(store: Store) -> None:
@@ -164,3 +165,4 @@ def test_gc_keeps_the_shards_that_a_kept_experiment_has_yet_to_join(store: Store
     make(store, [replace(shards_of(kept, 2)[0], shard_of=None)])  # left by a worker that came too late
     gc(store.root, yes=True)
     assert [artifact.manifest.key for artifact in the_maps(store)] == [kept.key]
+    assert {whole_key(artifact.manifest) for artifact in store.artifacts()} == {None}
