@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-_BATCH_NUMBERS = 2**19
+_BATCH_NUMBERS, _FEWEST_RESAMPLES = 2**19, 16
 
 
 def resample_counts(clusters: int, resamples: int, seed: int) -> Iterator[Tensor]:
@@ -27,7 +27,7 @@ def resample_counts(clusters: int, resamples: int, seed: int) -> Iterator[Tensor
         float64 [b, clusters], whole numbers, in batches that together have ``resamples`` rows.
     """
     generator = np.random.default_rng(seed)
-    step = max(1, _BATCH_NUMBERS // max(1, clusters))
+    step = max(_FEWEST_RESAMPLES, _BATCH_NUMBERS // max(1, clusters))  # fewer would read the sums for each of them
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = generator.integers(0, clusters, size=(rows, clusters))
