@@ -104,3 +104,19 @@ def test_without_the_plugin_it_is_said_what_to_install(tmp_path: Path, monkeypat
     with pytest.raises(ArtifactError, match=r"/maps is compressed with HDF5 filter 32008.*roarline\[compression\]"):
         MapsFile(path)
     assert filter_options("gzip")["compression"] == "gzip"
+
+
+def test_a_shard_whose_filter_is_missing_is_told_as_soon_as_the_maps_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [
+        maps_file(tmp_path / whole, smooth(3), part_rows=3, whole=whole, first=3 * index)
+        for index, whole in enumerate(("none", "gzip", "lz4"))
+    ]
+    (tmp_path / "out").mkdir()
+    join_shards(tmp_path / "out", shards)
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
+    available = h5py.h5z.filter_avail
+    monkeypatch.setattr(h5py.h5z, "filter_avail", lambda code: code != 32008 and available(code))
+    with pytest.raises(ArtifactError, match=r"/maps is compressed with HDF5 filter 32008.*roarline\[compression\]"):
+        MapsFile(tmp_path / "out" / MAPS_FILE)

@@ -50,7 +50,9 @@ def register_filters(dataset: Any, path: Path) -> None:
     import h5py
 
     if dataset.is_virtual:
-        for source in dataset.virtual_sources()[:1]:  # one run made them all
+        for (
+            source
+        ) in dataset.virtual_sources():  # made by several runs or hosts, perhaps each with a setting of its own
             with h5py.File(path.parent / source.file_name, "r") as file:
                 register_filters(file[source.dset_name], path)
         return
