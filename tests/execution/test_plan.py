@@ -147,6 +147,19 @@ def test_the_compression_of_maps_reaches_the_jobs_that_write_them(tmp_path: Path
     assert {job.local["map_compression"] for job in jobs} == {"lz4"}
 
 
+def test_the_layers_that_methods_name_are_told_to_the_training_and_are_in_no_key_of_it(tmp_path: Path) -> None:
+    methods = """
+    - {name: gradcam, params: {layer: conv2}}
+    - {name: both, method: gradcam, params: {layer: [conv1, auto]}}
+    - {name: excitation, method: contrastive_excitation_backprop, params: {contrast_layer: conv3}}
+    - {name: auto, method: gradcam}
+    - {name: gradient}
+"""
+    (job,) = plan(tmp_path, text=TEXT.replace("\n    - {name: gradient}\n", methods)).of("train-cls")
+    assert job.local["layers"] == {"gradcam": ["conv2"], "both": ["conv1"], "excitation": ["conv3"]}
+    assert job.key == plan(tmp_path).of("train-cls")[0].key
+
+
 def test_changed_fractions_change_only_what_depends_on_them(tmp_path: Path) -> None:
     before, after = plan(tmp_path), plan(tmp_path, "evaluate-roar.fractions=[0.1, 0.9]")
     upstream = ("prepare-data", "train-cls", "extract-attribution-maps", "evaluate-perturbation")

@@ -15,9 +15,11 @@ from roarline.artifacts.files import file_sha256, read_json
 from roarline.artifacts.store import Artifact, Store
 from roarline.artifacts.tables import read_csv
 from roarline.errors import DataError, JobError, ModelError
+from roarline.execution.run_job import run_job
 from roarline.models.build import build
 from roarline.models.load import load_classifier
 from roarline.stages import splits
+from roarline.stages.job import Context
 from roarline.training import checkpoint
 from tests.stages.toy_retraining import COUNTS, SIDE, TRAINING, Toy, new_toy, toy_content
 from tests.stages.watching_network import MODEL, SEEN
@@ -120,6 +122,17 @@ def test_weights_of_another_class_count_name_both_numbers_and_what_to_do(toy, tm
         toy.run(loading(toy, path))
     tuned = card_of(toy.run(loading(toy, path, training=TRAINING)))  # with training the head starts anew
     assert tuned.best_epoch is not None
+
+
+def test_a_layer_that_a_method_asks_for_and_the_network_lacks_is_told_before_training(toy):
+    job = toy.classifier(local={"layers": {"gradcam": ["conv1"], "cam": ["conv1", "conv7"]}})
+    trained: list[int] = []
+    with pytest.raises(
+        ModelError, match=r"attribution\.methods: cam: SmallCnn has no layer 'conv7'; did you mean .*conv3"
+    ):
+        run_job(job, Context(toy.store, progress=lambda done, total, unit: trained.append(done)))
+    assert not trained
+    assert toy.run(toy.classifier(local={"layers": {"gradcam": ["conv1"]}})).manifest.key == job.key
 
 
 def test_weights_that_changed_or_went_since_the_plan_are_refused(toy, tmp_path):

@@ -21,6 +21,7 @@ from roarline.config.training import TrainCls
 Split = Literal["train", "validation", "test"]
 MaskReading = Literal["min_max", "none"]
 EXPLAINER = "explainer"
+_OF_LAYERS, _NO_NAMES = ("layer", "contrast_layer"), ("auto", "classifier_input")
 Baseline = Literal["random", "sobel", "centre_gaussian", "constant", "ground_truth"]
 
 
@@ -134,6 +135,15 @@ class Method(Section):
     def component(self) -> str:
         """Name or dotted path of what computes the maps."""
         return EXPLAINER if self.explainer is not None else self.method or self.name
+
+    @property
+    def layers(self) -> list[str]:
+        """Layers of the classifier that the parameters of a method of roarline name; ``auto`` names none."""
+        if self.component not in METHODS:
+            return []
+        named = [self.params.get(name) for name in _OF_LAYERS]
+        names = [layer for one in named for layer in (one if isinstance(one, list) else [one])]
+        return [name for name in names if isinstance(name, str) and name not in _NO_NAMES]
 
     @property
     def baseline(self) -> bool:

@@ -50,7 +50,11 @@ def build_plan(experiment: Experiment) -> Plan:
             "threads": experiment.train_cls.threads if experiment.train_cls else 2,
         },
         {"dataset": dataset},
-        local={**model_local, "root": experiment.data.root},
+        local={
+            **model_local,
+            "root": experiment.data.root,
+            "layers": {method.name: method.layers for method in experiment.methods if method.layers},
+        },
         cost=20.0,
     )
     for entry in experiment.train_explainer:

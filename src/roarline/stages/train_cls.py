@@ -6,6 +6,7 @@ F-Fidelity and IDSDS ask.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from roarline.data.loading import ImageReader
 from roarline.errors import DataError, ModelError
 from roarline.evaluation.label_metrics import label_metrics
 from roarline.models.build import build
+from roarline.models.layers import find_layer
 from roarline.models.load import check_classes, load_classifier
 from roarline.seeds import derive_seed
 from roarline.stages.classifier_files import write_classifier
@@ -68,6 +70,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
         else:
             normalization = normalization_of(job.parameters["normalization"], dataset)
             model = _build(job, dataset, settings)
+            _check_layers(model, job.local.get("layers", {}), dataset.image_size)
         model = model.to(context.device)
 
         def images(split: str, *, shuffled: bool = False) -> Split | None:
@@ -139,6 +142,16 @@ def _build(job: Job, dataset: DatasetFile, settings: TrainCls | None) -> nn.Modu
         replace_head=settings is not None,
         new_head=settings is not None and settings.frozen_backbone is not None and settings.frozen_backbone.new_head,
     )
+
+
+def _check_layers(model: nn.Module, layers: Mapping[str, Sequence[str]], input_size: tuple[int, int] | None) -> None:
+    """Refuse a layer that a method asks for and the network hasn't, before a training rather than after it."""
+    for method, names in layers.items():
+        for name in names:
+            try:
+                find_layer(model, name, input_size)
+            except ModelError as error:
+                raise ModelError(f"attribution.methods: {method}: {error}") from error
 
 
 def _train(
