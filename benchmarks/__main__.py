@@ -30,6 +30,7 @@ HOT_PATHS = {
     "executors": "benchmarks.executors",
     "growth": "benchmarks.growth",
 }
+_ON_GPU = ("mobilenet_v2", "resnet50")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -40,7 +41,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--save", action="store_true", help="write the result to benchmarks/results/ as JSON")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
-    parser.add_argument("--networks", nargs="+", default=list(Options.networks), help="torchvision names")
+    parser.add_argument(
+        "--networks", nargs="+", help="torchvision names; default: mobilenet_v2; on a GPU resnet50, too"
+    )
     parser.add_argument("--alternations", type=int, default=Options.alternations)
     parser.add_argument("--profile", action="store_true", help="gpu: also print torch's table of kernels")
     parser.add_argument(
@@ -51,7 +54,8 @@ def main(words: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"no hot path is named {unknown[0]!r}; there are {', '.join(HOT_PATHS)}")
     options = Options(
-        device=given.device, threads=given.threads, quick=given.quick, networks=tuple(given.networks),
+        device=given.device, threads=given.threads, quick=given.quick,
+        networks=tuple(given.networks or (_ON_GPU if given.device.startswith("cuda") else Options.networks)),
         alternations=given.alternations, profile=given.profile, whole=given.whole,
     )  # fmt: skip
     torch.set_num_threads(options.threads)

@@ -46,7 +46,7 @@ class Options:
     device: str = "cpu"
     threads: int = 2
     quick: bool = False
-    networks: tuple[str, ...] = ("mobilenet_v2", "resnet50")
+    networks: tuple[str, ...] = ("mobilenet_v2",)
     input_px: int = 224
     alternations: int = 5
     profile: bool = False
