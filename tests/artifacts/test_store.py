@@ -259,6 +259,17 @@ def test_a_changed_word_of_the_manifest_is_found(store: Store, old: str, new: st
         _ = store.open("stage", KEY).digest
 
 
+def test_a_file_elsewhere_that_a_stage_can_not_read_is_not_blamed_on_the_store(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="weights"), store.writer("stage", 1, KEY, "l", {}, {}):
+        (tmp_path / "elsewhere" / "weights.pt").read_bytes()
+    with (
+        pytest.raises(ArtifactError, match="can't write here"),
+        store.writer("stage", 1, KEY, "l", {}, {}) as writer,
+    ):
+        assert writer is not None
+        (writer.out / "no such folder" / "file").write_text("")
+
+
 def test_a_key_that_does_not_follow_from_the_recipe_is_found(store: Store) -> None:
     with store.writer("stage", 1, KEY, "label", {"a": 2}, {}) as writer:
         assert writer is not None

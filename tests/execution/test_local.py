@@ -144,6 +144,17 @@ def test_a_stack_goes_to_one_worker_whole_while_another_is_free(executor: LocalE
     assert sorted(tried) == ["k0", "k3", "k6"]  # the first of each stack, once
 
 
+@pytest.mark.parametrize(("devices", "stacks"), [(["cuda:0", "cuda:1"], 2), (["cuda:0"], 1), (["cpu", "cpu"], 1)])
+def test_gpus_have_a_stack_each_and_cpus_the_stacks_that_follow_from_the_jobs(
+    executor: LocalExecutor, devices: list[str], stacks: int
+) -> None:
+    executor.devices, executor.cpu_threads = devices, None
+    parameters = {"threads": 1, "engine": "stacked"}
+    jobs = [Job("s", 1, f"k{n}", "", parameters, {}, local={"stack": 32}) for n in range(6)]
+    assert executor.run(jobs, set(), Notes()) == {}
+    assert len((executor.root / "tries").read_text().split()) == stacks
+
+
 def test_a_job_wider_than_the_machine_runs_alone(executor: LocalExecutor) -> None:
     done = set[str]()
     assert executor.run([job("a"), job("wide", threads=8), job("b")], done, Notes()) == {}

@@ -269,6 +269,18 @@ def test_a_stack_goes_to_one_worker_and_each_of_its_jobs_ends_in_its_own_way(tmp
     assert run.failed.keys() == {"b", "of b"}
 
 
+@pytest.mark.parametrize(
+    ("nodes", "gpus", "most", "largest"), [([(8, 2)], 0.5, None, 2), ([(8, 2)], 0.5, 2, 4), ([(8, 0)], 0.0, None, 7)]
+)
+def test_gpus_have_a_stack_each_and_cpus_the_stacks_that_follow_from_the_jobs(
+    tmp_path: Path, nodes: list[tuple[float, float]], gpus: float, most: int | None, largest: int
+) -> None:
+    ray = PlayedRay(nodes)
+    jobs = [replace(stackable(key), local={SIZE: 32}) for key in "abcdefg"]
+    play(ray, [job("data"), *jobs], tmp_path, gpus=gpus, most=most)
+    assert max(map(len, ray.stacks)) == largest
+
+
 def test_a_lost_stack_is_tried_again_whole(tmp_path: Path) -> None:
     ray = PlayedRay([(1, 0)], lambda job, tries: LostError("gone") if job.key == "a" and tries == 1 else MADE)
     run, _ = play(ray, [job("data"), stackable("a"), stackable("b")], tmp_path)

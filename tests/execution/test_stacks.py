@@ -49,6 +49,15 @@ def test_stacks_are_filled_in_order_and_hold_one_kind() -> None:
     assert names(in_stacks([jobs[0], other])) == ["a", "z"]
 
 
+def test_stacks_are_as_many_as_there_are_workers_where_there_are_as_many_jobs() -> None:
+    jobs = [*(cell(name, 32) for name in "abcdefg"), cell("x", 32, seed=1)]
+    assert names(in_stacks(jobs)) == ["abcdefg", "x"]
+    assert names(in_stacks(jobs, 2)) == ["abcd", "efg", "x"]
+    assert names(in_stacks(jobs, 4)) == ["ab", "cd", "ef", "g", "x"]
+    assert names(in_stacks(jobs, 50)) == list("abcdefgx")
+    assert names(in_stacks([cell(name, 3) for name in "abcdefg"], 2)) == ["abc", "def", "g"]  # never above the size
+
+
 @pytest.mark.parametrize("engine", ["single", "stacked"])
 def test_a_plan_is_cut_into_stacks_that_can_run_one_after_the_other(tmp_path: Path, engine: str) -> None:
     jobs = plan(tmp_path, engine).jobs

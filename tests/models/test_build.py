@@ -79,6 +79,8 @@ def own_models(tmp_path, monkeypatch):
         "    return Pair()\n"
         "def text(num_classes):\n"
         "    return 'network'\n"
+        "def unread(num_classes):\n"
+        "    return open('nowhere.pt')\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -99,6 +101,11 @@ def test_a_dotted_path_is_called_with_the_class_count_and_params(own_models):
 def test_a_dotted_path_that_breaks_the_contract_is_refused(own_models, name, said):
     with pytest.raises(ModelError, match=said):
         build(f"own_networks.{name}", {}, 5, input_size=(2, 2), seed=0)
+
+
+def test_what_a_dotted_path_raises_is_told_as_it_is(own_models):
+    with pytest.raises(ModelError, match=r"'own_networks\.unread' can't be built: FileNotFoundError: .*nowhere\.pt"):
+        build("own_networks.unread", {}, 5, input_size=(2, 2), seed=0)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", "nested.pt", "parallel.pt"])

@@ -7,9 +7,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,13 @@ def in_the_making(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def writing_to(target: Path) -> Iterator[None]:
-    """Turn write errors into one clear message; other errors pass through."""
+def writing_to(target: Path, *beside: Path) -> Iterator[None]:
+    """Turn write errors into one clear message; others pass through, as do errors of files in other folders.
+
+    Args:
+        target: What is written; errors in its folder are told.
+        beside: So are those in the folders of these.
+    """
     try:
         yield
     except RoarlineError:
@@ -66,9 +72,10 @@ def writing_to(target: Path) -> Iterator[None]:
                 f"{target}: the disk is full; free some space (`roarline gc` drops unused artifacts) and run again: "
                 "what was finished is kept"
             ) from error
-        if code in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
+        refused = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+        if code in refused and _concerns(error, [target, *beside]):
             raise ArtifactError(
-                f"{target}: can't write here ({os.strerror(code)}); "
+                f"{target}: can't write here ({os.strerror(code or 0)}); "
                 "make the folder writable, or set runtime.artifacts to another"
             ) from error
         raise
@@ -135,6 +142,19 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def _concerns(error: Exception, targets: Sequence[Path]) -> bool:
+    """False where the error is of a file elsewhere, one that a user's own code couldn't read, say."""
+    named = getattr(error, "filename", None)
+    if named is None:
+        found = re.search(r"name = '([^']*)'", str(error))  # HDF5 says it in words
+        named = found.group(1) if found else None
+    if not isinstance(named, (str, os.PathLike)):
+        return True
+    path = Path(named).resolve()
+    folders = [target.resolve().parent for target in targets]
+    return any(folder in (path, *path.parents) or path in folder.parents for folder in folders)
 
 
 def _errno_of(error: Exception, target: Path) -> int | None:

@@ -257,7 +257,7 @@ class Store:
             writer = Writer(work / OUT, work / "parts")
             with writing_to(work):
                 yield writer
-            with writing_to(final):
+            with writing_to(final, work):
                 self._publish(writer, final, stage, stage_version, key, label, parameters, inputs)
                 shutil.rmtree(work, ignore_errors=True)
                 self._failure_path(stage, key).unlink(missing_ok=True)

@@ -48,7 +48,7 @@ class LocalExecutor:
     def run(self, jobs: Iterable[Job], done: set[str], watcher: Watcher) -> dict[str, Message]:
         """See ``Executor``."""
         queue = [job for job in jobs if job.key not in done]
-        stacks = mates(queue)
+        stacks = mates(queue, len(self.devices) if self.devices[0] != "cpu" else 1)
         tries: dict[str, int] = {}
         failed: dict[str, Message] = {}
         try:

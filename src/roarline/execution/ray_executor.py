@@ -135,7 +135,7 @@ class _Run:
     _changed: bool = True
 
     def __post_init__(self) -> None:
-        self.stacks = mates(self.queue)
+        self.stacks = mates(self.queue, self._most_workers())
 
     def to_the_end(self) -> None:
         """Run everything that can run."""
@@ -154,6 +154,14 @@ class _Run:
         """Stop all workers at once."""
         for worker in list(self._workers):
             self._stop(worker)
+
+    def _most_workers(self) -> int:
+        """GPU workers that the nodes have room for at the start; 1 on CPUs, whose stacks follow from the jobs alone."""
+        if not self.gpus:
+            return 1
+        room = max((self._room(self._shape(job)) for job in self.queue), default=1)
+        most = self.executor.most_workers
+        return max(1, room if most is None else min(room, most))
 
     def _shape(self, job: Job) -> Shape:
         return Shape(job.threads, self.gpus)

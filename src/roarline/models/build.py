@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from roarline.config.component import load_object, locate
 from roarline.config.load import parse_params
 from roarline.config.models import MODELS
-from roarline.errors import ModelError
+from roarline.errors import ModelError, RoarlineError
 from roarline.models.heads import head_name, take_pooling, use_max_pooling
 from roarline.models.layers import probe_output
+from roarline.models.passes import is_published
 
 # Networks with auxiliary heads are built without them, since one logit row an image is the contract; their published
 # weights expect another normalisation than the usual one, to which `transform_input` maps.
@@ -77,8 +78,14 @@ def _construct(arch: str, params: Mapping[str, Any], num_classes: int) -> nn.Mod
     factory, settings = _factory(arch, params)
     try:
         model = factory(num_classes=num_classes, **settings)
+    except RoarlineError:
+        raise
     except TypeError as error:
         raise ModelError(f"model {arch!r} can't be built with params {dict(params)}: {error}") from error
+    except Exception as error:  # whatever a user's own code may raise
+        if is_published(arch):
+            raise
+        raise ModelError(f"model {arch!r} can't be built: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"model {arch!r} gave a {type(model).__name__}, expected a torch.nn.Module")
     return model

@@ -66,22 +66,29 @@ class StackedNetworks(nn.Module):
                 value.copy_(state[name])
 
     def _check(self, networks: Sequence[nn.Module], input_size: tuple[int, int]) -> None:
-        device, dtype = device_and_dtype(self)
+        """On the CPU: a GPU may round products to TF32, for the one convolution and not for the other."""
+        _, dtype = device_and_dtype(self)
         generator = torch.Generator().manual_seed(0)
-        images = torch.randn((_TRIED_IMAGES, self.count * 3, *input_size), generator=generator).to(device, dtype)
-        with torch.no_grad(), evaluating(self):
+        images = torch.randn((_TRIED_IMAGES, self.count * 3, *input_size), generator=generator).to(dtype)
+        stack = _on_cpu(self)
+        with torch.no_grad(), evaluating(stack):
             expected = []
-            for network, own in zip(networks, images.chunk(self.count, 1), strict=True):
+            for network, own in zip(map(_on_cpu, networks), images.chunk(self.count, 1), strict=True):
                 with evaluating(network):
                     expected.append(network(own))
             wanted = torch.stack(expected, 1)
             try:
-                found = self(images)
+                found = stack(images)
             except RuntimeError as error:
                 raise _unsuited(networks[0], str(error).splitlines()[0]) from error
         scale = float(wanted.abs().max()) or 1.0
         if found.shape != wanted.shape or float((found - wanted).abs().max()) > _TOLERANCE * scale:
             raise _unsuited(networks[0], "a stack of it gives other logits than each network alone")
+
+
+def _on_cpu(network: nn.Module) -> nn.Module:
+    device, _ = device_and_dtype(network)
+    return network if device is None or device.type == "cpu" else copy.deepcopy(network).cpu()
 
 
 def by_network(value: Tensor, count: int) -> Tensor:

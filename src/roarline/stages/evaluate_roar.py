@@ -50,9 +50,10 @@ from roarline.training.evaluate import Evaluation, evaluate
 from roarline.training.loop import Trained
 from roarline.training.retraining_inputs import cut_to_8_bits, mask_inputs
 
-_KEPT_BYTES = 2 * 2**30
-_images: Recent[SplitImages] = Recent(_KEPT_BYTES)
-_ranks: Recent[Tensor] = Recent(_KEPT_BYTES // 2)
+# Of what one thing may take of the device's memory: the images of three splits, and their ranks, a third as large.
+_KEPT_IMAGES, _KEPT_RANKS = 1.5, 0.75
+_images: Recent[SplitImages] = Recent()
+_ranks: Recent[Tensor] = Recent()
 
 RECURSIVE, EVERYTHING = "recursive_roar", "everything_removed"
 _ORDERS: dict[str, Order] = {
@@ -179,6 +180,7 @@ def _split_images(
     reader = files.enter_context(ImageReader(dataset, job.local.get("root"), context.loader_threads))
     normalization = normalization_of(job.parameters["normalization"], dataset)
     found: dict[str, SplitImages] = {}
+    _images.limit_bytes = int(_KEPT_IMAGES * resident_bytes(context.device))
     for name in SPLITS:
         if len(dataset.rows(name)):
             found[name] = _images.get(
@@ -245,6 +247,7 @@ def _split_ranks(
     if "former" in job.inputs:  # of one cell alone
         once = make()
         return lambda places: once.index_select(0, places)
+    _ranks.limit_bytes = int(_KEPT_RANKS * resident_bytes(context.device))
     ranks = _ranks.get((dataset.digest, maps.digest, how, context.device), make)
     return lambda places: ranks.index_select(0, places)
 

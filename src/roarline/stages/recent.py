@@ -24,10 +24,10 @@ class Recent(Generic[T]):
     shared: whoever gets one leaves it unchanged.
 
     Args:
-        limit_bytes: Memory of all values together.
+        limit_bytes: Memory of all values together; whoever knows the device only later may set it then.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int = 0) -> None:
         self.limit_bytes = limit_bytes
         self._values: OrderedDict[Hashable, T] = OrderedDict()
 
