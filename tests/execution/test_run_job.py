@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from roarline.artifacts.store import Store
+from roarline.errors import JobError
 from roarline.execution import run_job as module
 from roarline.execution.run_job import _numerics, run_job
 from roarline.stages.job import Context, Job
@@ -34,6 +35,17 @@ def test_the_last_gpu_is_the_current_one_in_a_job() -> None:
     last = torch.cuda.device_count() - 1
     with _numerics(JOB, f"cuda:{last}"):
         assert torch.cuda.current_device() == last
+
+
+def test_too_little_memory_is_no_defect_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stage(job: Job, context: Context, writer: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+
+    monkeypatch.setattr(module, "import_stage", lambda name: stage)
+    with pytest.raises(
+        JobError, match=r"cpu has too little memory for prepare-data \(CUDA out of .* 2 GiB\.\); let fewer"
+    ):
+        run_job(JOB, Context(Store(tmp_path)))
 
 
 def test_the_beginning_is_told_only_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -298,6 +298,20 @@ def test_images_and_ranks_are_made_once_for_the_cells_of_a_worker(toy, monkeypat
     assert calls == {"images": 3, "ranks": 9}
 
 
+@pytest.mark.parametrize("room", [1, 2 / 3])
+def test_what_is_kept_follows_the_devices_memory(toy, monkeypatch, room):
+    """All splits are kept where they are no more than one and a half times what one of them may take."""
+    calls: list[str] = []
+    function = evaluate_roar.split_images
+    monkeypatch.setattr(evaluate_roar, "split_images", lambda *args: (calls.append(args[2]), function(*args))[1])
+    bytes_of_all = sum(COUNTS.values()) * 3 * PIXELS * 4
+    for module in (evaluate_roar, splits):
+        monkeypatch.setattr(module, "resident_bytes", lambda device: int(room * bytes_of_all) - 1)
+    for repeat in range(2):
+        toy.run(toy.cell(repeat=repeat))
+    assert len(calls) == (3 if room == 1 else 6)
+
+
 @pytest.mark.parametrize("limit", [30_000, 2_000])
 def test_data_that_does_not_fit_gives_the_same_digest(tmp_path, monkeypatch, limit):
     """30,000: uint8 pixels lie on the device; 2,000: everything is read batch by batch, ranks too."""

@@ -22,7 +22,7 @@ import torch
 
 import roarline
 from roarline.artifacts.store import Writer
-from roarline.errors import RoarlineError
+from roarline.errors import JobError, RoarlineError
 from roarline.execution.plan import import_stage
 from roarline.execution.stacks import stacked
 from roarline.stages.job import Context, Job
@@ -154,6 +154,13 @@ def _numerics(job: Job, device: str) -> Any:
         torch.cuda.reset_peak_memory_stats(device)
     try:
         yield
+    except torch.OutOfMemoryError as error:  # where no stage could do with less
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()  # for the jobs that share it
+        raise JobError(
+            f"{device} has too little memory for {job.label} ({str(error).splitlines()[0]}); let fewer jobs share it "
+            "(runtime.workers, runtime.gpus_per_job), lower batch_size or the images' size, or set runtime.device: cpu"
+        ) from error
     finally:
         torch.set_default_dtype(dtype)  # a user's method may have changed it for the whole process
         torch.set_float32_matmul_precision(matmul)
