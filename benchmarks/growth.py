@@ -3,7 +3,8 @@
 A small network on drawn images, by the stages' own jobs with all they read, check and publish. "Bare" is no network
 here but the time at a tenth of the images, ten times: an efficiency of 1 is linear, below it an image costs more the
 more there are. The first line of a stage has nothing to be compared with, and holds what comes once. Peak memory is
-what a stage takes beyond what its process had before. Each number of images has a process of its own.
+what a stage takes beyond what its process had before; a note tells how much more of it an image costs, which can't be
+nothing, as tables of scores have a row for each image. Each number of images has a process of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ GOAL = 0.9
 STAGES = (
     "prepare-data", "extract-attribution-maps", "evaluate-perturbation", "evaluate-localization", "aggregate-scores",
 )  # fmt: skip
+MOST_KIB_AN_IMAGE = dict.fromkeys(STAGES, 3.0) | {"aggregate-scores": 8.0}
+"""Sample ids, scores and points of curves; aggregate-scores holds those of three methods together."""
 _COUNTS, _QUICK_COUNTS = (100, 1_000, 10_000), (20, 40)
 _SIDE_PX = 16
 _TURNS = 2
@@ -48,6 +51,8 @@ def measure(options: Options) -> Iterator[Measurement]:
         for fewer, count in zip((counts[0], *counts), counts, strict=False):
             found, before = costs[count][stage], costs[fewer][stage]
             times = count // fewer
+            judged = count == counts[-1] and not options.quick
+            note, holds = memory_note(stage, found.memory_mib - before.memory_mib, count - fewer)
             yield Measurement(
                 hot_path=f"growth, {stage}",
                 network="small_cnn",
@@ -56,11 +61,25 @@ def measure(options: Options) -> Iterator[Measurement]:
                 passes=count,
                 pass_kind="image",
                 bare_choice=f"{times} × {fewer} images" if times > 1 else "",
-                goal=GOAL if count == counts[-1] and not options.quick else None,
+                goal=GOAL if judged else None,
                 ours_s=found.seconds,
                 bare_s=[times * seconds for seconds in before.seconds],
                 peak_memory_mib=found.memory_mib,
+                note=note if judged else "",
+                holds=holds or not judged,
             )
+
+
+def memory_note(stage: str, more_mib: float, more_images: int) -> tuple[str, bool]:
+    """What an image costs in memory, in words, and whether that is as little as is asked for.
+
+    Args:
+        stage: One of ``STAGES``.
+        more_mib: Beyond what fewer images took.
+        more_images: How many more there were.
+    """
+    kib, most = more_mib * 1024 / max(1, more_images), MOST_KIB_AN_IMAGE[stage]
+    return f"{kib:.1f} KiB of memory for each of {more_images} more images, at most {most:g} asked for", kib <= most
 
 
 def costs_of(count: int, options: Options) -> dict[str, Cost]:

@@ -7,17 +7,15 @@ one run, each turn gives a ratio, and the median of the ratios is what counts.
 from __future__ import annotations
 
 import copy
-import datetime
 import itertools
-import json
 import os
 import platform
 import re
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,9 +51,19 @@ class Options:
     whole: bool = False
 
     @property
+    def turns(self) -> int:
+        """How many there are in this run."""
+        return 1 if self.quick else self.alternations
+
+    @property
+    def on_gpu(self) -> bool:
+        """True where the device is a GPU."""
+        return self.device.startswith("cuda")
+
+    @property
     def batch_sizes(self) -> tuple[int, ...]:
         """Batch sizes among which the bare passes choose."""
-        if self.device.startswith("cuda"):
+        if self.on_gpu:
             return (64, 256) if self.quick else (32, 64, 128, 256)
         return (8,) if self.quick else (4, 8, 16)
 
@@ -70,6 +78,8 @@ class Measurement:
         bare_choice: Batch size and memory format at which the bare passes were fastest.
         goal: The efficiency that the project asks of this path.
         peak_memory_mib: Of the process (on a GPU: of the device's memory) while the hot path ran.
+        note: What else the turns told, in words.
+        holds: False where what the note tells misses a goal of its own.
     """
 
     hot_path: str
@@ -83,6 +93,8 @@ class Measurement:
     ours_s: list[float] = field(default_factory=list)
     bare_s: list[float] = field(default_factory=list)
     peak_memory_mib: float = 0.0
+    note: str = ""
+    holds: bool = True
 
     @property
     def ratios(self) -> list[float]:
@@ -93,6 +105,11 @@ class Measurement:
     def efficiency(self) -> float:
         """Median of the turns."""
         return statistics.median(self.ratios)
+
+    @property
+    def missed(self) -> bool:
+        """True where the median misses its goal, or what the note tells does."""
+        return not self.holds or (self.goal is not None and self.efficiency < self.goal)
 
 
 def network(name: str, seed: int = 0) -> nn.Module:
@@ -216,7 +233,7 @@ def alternate(
         options: How many turns, and where.
     """
     ours()
-    for turn in range(1 if options.quick else options.alternations):
+    for turn in range(options.turns):
         _reset_peak_memory(options.device)
         turns = [
             (measurement.ours_s, ours),
@@ -245,49 +262,6 @@ def machine(device: str) -> dict[str, Any]:
         "torchvision": torchvision.__version__,
         "roarline": version("roarline"),
     }
-
-
-def table(measurements: Sequence[Measurement]) -> str:
-    """The measurements as a Markdown table."""
-    header = [
-        "hot path", "network", "setting", "images", "passes", "ours, passes/s", "bare, passes/s", "bare at",
-        "efficiency", "range", "goal", "peak memory",
-    ]  # fmt: skip
-    rows = [header, ["---"] * len(header)]
-    for m in measurements:
-        ours, bare = (m.passes / statistics.median(seconds) for seconds in (m.ours_s, m.bare_s))
-        rows.append(
-            [
-                m.hot_path, m.network, m.setting, str(m.images), f"{m.passes} × {m.pass_kind}", f"{ours:.1f}",
-                f"{bare:.1f}", m.bare_choice, f"{m.efficiency:.2f}", f"{min(m.ratios):.2f} to {max(m.ratios):.2f}",
-                "" if m.goal is None else f"{m.goal:.2f}", f"{m.peak_memory_mib:.0f} MiB",
-            ]
-        )  # fmt: skip
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def save(measurements: Sequence[Measurement], options: Options, folder: Path = RESULTS) -> Path:
-    """Write the measurements, the kind of machine, the date and the versions as JSON.
-
-    Measurements of other hot paths, networks or settings that the day's file has of the same machine stay in it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    kind = machine(options.device)
-    name = re.sub(r"[^a-z0-9]+", "-", f"{kind['gpu'] or kind['cpu']} {kind['cores']} cores".lower()).strip("-")
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    path = folder / f"{today}-{name}.json"
-    found = [{**asdict(m), "efficiency": m.efficiency} for m in measurements]
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if before.get("machine") == kind:
-        known = {_what(one) for one in found}
-        found = [one for one in before["measurements"] if _what(one) not in known] + found
-    content = {"date": today, "machine": kind, "options": asdict(options), "measurements": found}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return path
-
-
-def _what(measurement: Mapping[str, Any]) -> tuple[str, str, str]:
-    return measurement["hot_path"], measurement["network"], measurement["setting"]
 
 
 def timed(run: Callable[[], object], device: str) -> float:

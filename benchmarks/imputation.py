@@ -54,9 +54,8 @@ def measure(options: Options) -> Iterator[Measurement]:
         for name, goal in goals.items()
     }
     ours = impute(images, masks)
-    turns = 1 if options.quick else options.alternations
     chosen = np.random.default_rng(0).permutation(len(masks))
-    for turn in range(turns):
+    for turn in range(options.turns):
         seconds = timed(lambda: impute(images, masks), options.device)
         some = chosen[turn * _MASKS_A_TURN : (turn + 1) * _MASKS_A_TURN]
         for name, solve in solvers.items():

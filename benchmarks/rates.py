@@ -33,7 +33,9 @@ def main(words: list[str] | None = None) -> int:
     """Measure and print a Markdown table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rates", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small files: shows that it works, no figures")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: a GPU where there is one"
+    )
     given = parser.parse_args(words)
     torch.set_num_threads(1)
     print(", ".join(f"{key} {value}" for key, value in machine(given.device).items() if value is not None), end="\n\n")

@@ -53,7 +53,7 @@ def take_turns(comparison: Comparison, python: str, options: Options) -> Line:
         line = Line(comparison.what, comparison.case.split()[0], comparison.settings["images"], peer.passes)
         if not peer.problem:
             ours()
-        for turn in range(1 if options.quick else options.alternations):
+        for turn in range(options.turns):
             runs = [(line.ours_s, lambda: timed(ours, options.device)), (line.peer_s, peer.run)]
             for seconds, run in runs if turn % 2 == 0 else reversed(runs):
                 if not peer.problem:

@@ -96,7 +96,6 @@ class Retraining:
 
 def compare(options: Options, python: str) -> Retraining:
     """Let the plain loop and roarline take turns."""
-    turns = 1 if options.quick else min(3, options.alternations)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plan, store = _plan(folder, options), Store(folder / "artifacts")
@@ -106,7 +105,7 @@ def compare(options: Options, python: str) -> Retraining:
         with _plain_loops(settings, found, python, options) as loops:
             if found.problem:
                 return found
-            for _ in range(turns):
+            for _ in range(options.turns):
                 for way, loop in loops.items():
                     found.plain_s.setdefault(way, []).append(loop.run())
                 found.grid_s.append(_grid(plan, store))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import BarePasses, Measurement, Options, alternate, network, save, table
+from benchmarks.harness import BarePasses, Measurement, Options, alternate, network
 
 
 class Counting(nn.Module):
@@ -80,20 +78,15 @@ def test_networks_are_frozen_seeded_and_leave_the_global_generator_alone() -> No
     )
 
 
-def test_results_are_saved_with_kind_of_machine_and_date(tmp_path: Path) -> None:
+def test_a_goal_is_missed_below_it_and_where_what_is_noted_does_not_hold() -> None:
     result = measurement()
-    result.ours_s, result.bare_s = [1.0], [0.95]
-    saved = json.loads(save([result], Options(), tmp_path).read_text())
-    assert saved["measurements"][0]["efficiency"] == 0.95
-    assert {"cpu", "cores", "gpu", "torch", "roarline"} <= set(saved["machine"])
-    assert "| 0.95 |" in table([result])
+    result.ours_s = [1.0]
+    for bare_s, holds, missed in ((0.9, True, False), (0.89, True, True), (2.0, False, True)):
+        result.bare_s, result.holds = [bare_s], holds
+        assert result.missed is missed
+    result.bare_s, result.goal, result.holds = [0.1], None, True
+    assert not result.missed
 
 
-def test_a_later_run_replaces_its_own_lines_and_keeps_the_others(tmp_path: Path) -> None:
-    def line(setting: str, ours: float) -> Measurement:
-        return Measurement("extraction", "net", setting, 1, 1, "forward", "batch 1", 0.9, [ours], [1.0])
-
-    save([line("one", 2.0), line("other", 4.0)], Options(), tmp_path)
-    saved = json.loads(save([line("one", 1.0)], Options(), tmp_path).read_text())
-    found = {one["setting"]: one["efficiency"] for one in saved["measurements"]}
-    assert found == {"one": 1.0, "other": 0.25}
+def test_as_many_turns_as_asked_for_and_one_of_a_quick_run() -> None:
+    assert (Options(alternations=7).turns, Options(alternations=7, quick=True).turns) == (7, 1)

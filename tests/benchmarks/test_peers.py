@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,12 @@ import torch
 from PIL import Image
 
 from benchmarks.harness import Options
-from benchmarks.peers import environment
+from benchmarks.peers import environment, retraining
 from benchmarks.peers.__main__ import Line, main, save, table
 from benchmarks.peers.comparisons import comparisons, opened
 from benchmarks.peers.environment import Peer, peers_python
 from benchmarks.peers.plain_roar import FILES, LOADER, NOTHING, SORTING, PlainCell, Removed, ResidentBatches
-from benchmarks.peers.retraining import Retraining, _plan
+from benchmarks.peers.retraining import Retraining, _plan, compare
 from benchmarks.peers.worker import CASES
 
 SIDE = 6
@@ -135,6 +137,27 @@ def test_ratios_are_medians_of_turns(tmp_path: Path) -> None:
     saved = json.loads(path.read_text())
     assert [(one["what"], one["ratio"]) for one in saved["lines"]] == [("gradient", 3), ("other", None)]
     assert saved["retraining"]["ratio"] == 3
+
+
+@pytest.mark.parametrize(("options", "turns"), [(Options(), 5), (Options(quick=True), 1)])
+def test_the_plain_loop_and_the_grid_take_as_many_turns_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch, options: Options, turns: int
+) -> None:
+    class Loop:
+        def run(self) -> float:
+            return 1.0
+
+    @contextlib.contextmanager
+    def loops(*_: object) -> Iterator[dict[str, Loop]]:
+        yield {way: Loop() for way in (FILES, SORTING, LOADER, NOTHING)}
+
+    monkeypatch.setattr(retraining, "run_plan", lambda *_: None)
+    monkeypatch.setattr(retraining, "_write_pngs", lambda *_: {})
+    monkeypatch.setattr(retraining, "_plain_loops", loops)
+    monkeypatch.setattr(retraining, "_grid", lambda *_: 2.0)
+    found = compare(options, sys.executable)
+    assert found.grid_s == [2.0] * turns
+    assert set(map(len, found.plain_s.values())) == {turns}
 
 
 @pytest.mark.parametrize(("quick", "cells"), [(False, 5 * 5 * 2 * 3), (True, 2)])
