@@ -133,6 +133,7 @@ def test_same_config_same_keys(tmp_path: Path) -> None:
         "runtime.loader_threads=9",
         "runtime.shards=3",
         "runtime.map_compression=lz4",
+        "runtime.record_steps=false",
         "data.root=somewhere",
         "attribution.methods.gradient.channels=max_abs",  # its default, said aloud
     ],
@@ -145,6 +146,14 @@ def test_what_can_not_change_a_result_is_in_no_key(tmp_path: Path, override: str
 def test_the_compression_of_maps_reaches_the_jobs_that_write_them(tmp_path: Path) -> None:
     jobs = plan(tmp_path, "runtime.map_compression=lz4").of("extract-attribution-maps")
     assert {job.local["map_compression"] for job in jobs} == {"lz4"}
+
+
+def test_jobs_that_train_are_told_to_record_no_steps(tmp_path: Path) -> None:
+    jobs = plan(tmp_path, "runtime.record_steps=false").jobs
+    told = {job.stage for job in jobs if job.local.get("record_steps") is False}
+    assert told == {"train-cls", "evaluate-roar"}
+    assert not any(job.local.get("record_steps", True) for job in jobs if job.stage in told)
+    assert not any("record_steps" in job.local for job in plan(tmp_path).jobs)
 
 
 def test_the_layers_that_methods_name_are_told_to_the_training_and_are_in_no_key_of_it(tmp_path: Path) -> None:

@@ -5,20 +5,24 @@ There is a recorder for CPUs here which, as a CUDA graph does, gives its outputs
 
 import contextlib
 import copy
+import random
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from roarline.config.training import TrainCls
+from roarline.errors import JobError, ModelError
 from roarline.models.stacking import StackedNetworks
 from roarline.training import choice_of_steps, loop, stacked, steps
 from roarline.training.batches import ResidentSplit, StreamedSplit
-from roarline.training.captured import _USUAL_STEPS, CapturedSteps, CudaGraphs, can_be_recorded
+from roarline.training.captured import _USUAL_STEPS, CapturedSteps, RecordingWarning, can_be_recorded
 from roarline.training.checkpoint import Checkpoint
 from roarline.training.classification import Classification, train
+from roarline.training.cuda_graphs import CudaGraphs
 from roarline.training.stacked import Member, fit_stack
 from roarline.training.steps import OptimizerSteps
 from tests.training.unread import Unread
@@ -35,9 +39,9 @@ def on_gpu(test):
 class Replaying:
     """Runs the body at each replay, into the memory of the first one's outputs."""
 
-    waited = False
+    waited, drew = False, False
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | None = None) -> None:
         self.run_as_usual, self.recorded, self.replayed = 0, 0, 0
 
     def run(self, body):
@@ -68,18 +72,25 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def recorded(monkeypatch) -> list[Replaying]:
-    """Trainings take recorded steps on a CPU; the recorders, one a training."""
-    made: list[Replaying] = []
+def recording_by(kind, monkeypatch) -> list:
+    """Trainings take recorded steps on a CPU; the recorders of this kind, one a training."""
+    made: list = []
 
-    def recording(objective, settings, device):
-        made.append(Replaying())
-        return CapturedSteps(objective, settings, device, made[-1])
+    def recorder(device):
+        made.append(kind(device))
+        return made[-1]
+
+    def recording(objective, settings, device, *, record):
+        return CapturedSteps(objective, settings, device, recorder)
 
     for module in (loop, stacked):
         monkeypatch.setattr(module, "make_steps", recording)
     return made
+
+
+@pytest.fixture
+def recorded(monkeypatch) -> list[Replaying]:
+    return recording_by(Replaying, monkeypatch)
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -203,7 +214,7 @@ def test_an_epoch_on_a_device_that_can_not_be_read(monkeypatch):
     model = network().to("meta")
     objective = Classification(model, how, multi_label=False)
     run = loop._Run(objective, images, how, 0, None, lambda done, total: None)
-    run.steps = CapturedSteps(objective, how, torch.device("meta"), Replaying())
+    run.steps = CapturedSteps(objective, how, torch.device("meta"), Replaying)
     meter = loop.Meter(1, 0.01)
     monkeypatch.setattr(loop.Meter, "read", lambda *_: None)
     model.train()
@@ -216,61 +227,203 @@ def test_what_watches_for_copies_finds_one():
         torch.zeros(3).to("meta")
 
 
-def test_a_network_that_waits_for_the_device_is_never_recorded(recorded):
+@pytest.mark.parametrize("told", ["waited", "drew"])
+def test_a_network_that_chooses_its_way_on_the_host_is_never_recorded(monkeypatch, told):
     """The recorder tells; the numbers are those of steps that are run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Replaying, "waited", True)
-        trained(settings())
-    assert recorded[0].recorded == 0
-    assert recorded[0].run_as_usual == 4 * 4
+    plain, _ = trained(settings())
+    recorders = recording_by(Replaying, monkeypatch)
+    monkeypatch.setattr(Replaying, told, True)
+    model, _ = trained(settings())
+    assert recorders[0].recorded == 0
+    assert recorders[0].run_as_usual == _USUAL_STEPS + 1  # of two shapes; from then on nothing is watched any more
+    for value, wanted in zip(model.state_dict().values(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5)  # the rate, see above
 
 
-@pytest.fixture
-def played_cuda(monkeypatch):
-    """As much of torch.cuda as recordings use; what was asked of it."""
-    asked: dict[str, object] = {"mode": 0}
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(device=device, wait_stream=lambda _: None))
-    monkeypatch.setattr(torch.cuda, "current_stream", torch.cuda.Stream)
-    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
-    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext(asked.update(device=device)))
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
-    monkeypatch.setattr(torch.cuda, "graph", lambda _, **how: contextlib.nullcontext(asked.update(how)))
-    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: asked["mode"])
+class Refusing(Replaying):
+    """Records some shapes of a batch and then fails, as the driver does: the body has run, and did nothing."""
 
-    def set_mode(mode):
-        warnings.warn("Synchronization debug mode is a prototype feature and …", stacklevel=1)
-        asked["mode"] = mode
+    willing = 0
 
-    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
-    return asked
+    def record(self, body):
+        if self.recorded >= self.willing:
+            raise torch.AcceleratorError("operation not permitted when stream is capturing\nand more of this")
+        return super().record(body)
 
 
-def test_recordings_are_made_on_a_stream_of_the_jobs_own_gpu(played_cuda):
-    """Without a stream torch takes one of the current device, which is the first GPU."""
-    device = torch.device("cuda:1")
-    assert CudaGraphs(device).record(lambda: (torch.ones(()),))() == (torch.ones(()),)
-    assert played_cuda["device"] == device
-    assert played_cuda["stream"].device == device
-    assert played_cuda["capture_error_mode"] == "thread_local"  # a thread that reads ahead pins memory meanwhile
+@pytest.mark.parametrize("willing", [0, 1])
+def test_what_fails_to_be_recorded_runs_as_usual_and_says_so_once(monkeypatch, willing):
+    plain, expected = trained(settings())
+    recorders = recording_by(Refusing, monkeypatch)
+    monkeypatch.setattr(Refusing, "willing", willing)
+    with pytest.warns(RecordingWarning) as said:
+        model, found = trained(settings())
+    assert len(said) == 1
+    assert "(operation not permitted when stream is capturing); runtime.record_steps" in str(said[0].message)
+    assert recorders[0].recorded == willing
+    # Shapes take turns: three batches of one, then one of the other, four epochs long.
+    assert recorders[0].replayed == (0 if willing == 0 else 4 * 3 - _USUAL_STEPS)
+    assert recorders[0].run_as_usual == (_USUAL_STEPS + 1 if willing == 0 else 2 * _USUAL_STEPS)
+    for value, wanted in zip(model.state_dict().values(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5)
+    for row, wanted in zip(found.curve, expected.curve, strict=True):
+        assert row == pytest.approx(wanted, rel=1e-3)
 
 
-def test_a_wait_within_a_step_is_noticed_and_other_warnings_pass(played_cuda):
-    graphs = CudaGraphs(torch.device("cuda:0"))
+@pytest.mark.parametrize("error", [None, RuntimeError, ValueError])
+def test_adam_is_told_that_it_is_recorded_then_and_only_then(error):
+    told = []
 
-    def body(said):
-        assert played_cuda["mode"] == "warn"
-        if said:
-            warnings.warn(said, stacklevel=1)
-        return ()
+    class Asking(Replaying):
+        def record(self, body):
+            told.extend(group["capturable"] for group in captured.optimizer.param_groups)
+            if error is not None:
+                raise error
+            return super().record(body)
 
-    graphs.run(lambda: body(""))
-    assert not graphs.waited
-    graphs.run(lambda: body("called a synchronizing CUDA operation (Triggered internally …)"))
-    assert graphs.waited
-    with pytest.warns(UserWarning, match="of something else"):
-        graphs.run(lambda: body("of something else"))
-    assert not graphs.waited
-    assert played_cuda["mode"] == 0
+    model = network()
+    captured = CapturedSteps(
+        Classification(model, settings(), multi_label=False), settings(), torch.device("cpu"), Asking
+    )
+    captured.device = torch.device("cuda")  # what is told depends on it alone; in float32 a step doesn't
+    data, place = split(16, 0), loop.passes([(0, 16)])[0]
+    batch = loop.Batch(data.images, data.labels, torch.arange(16), (0,))
+    for _ in range(_USUAL_STEPS):
+        captured.make(batch, place, 0.01)
+    expected = {RuntimeError: pytest.warns(RecordingWarning), ValueError: pytest.raises(ValueError)}  # noqa: PT011
+    with expected.get(error, contextlib.nullcontext()):
+        captured._recorded(captured._of_shape(batch))
+    assert told == [True]
+    assert not any(group["capturable"] for group in captured.optimizer.param_groups)
+
+
+class Trying(Replaying):
+    """Runs the network where it is recorded, whose errors come out of the recording then."""
+
+    def record(self, body):
+        body()
+        return super().record(body)
+
+
+class Failing(nn.Module):
+    """Passes images on, some times."""
+
+    def __init__(self, error: Exception, times: int) -> None:
+        super().__init__()
+        self.error, self.left = error, times
+
+    def forward(self, images):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return images
+
+
+@pytest.mark.parametrize("stack", [False, True])
+def test_a_device_that_is_too_small_is_still_said(monkeypatch, stack):
+    recording_by(Trying, monkeypatch)
+    tried = 1 if stack else 0  # a stack is tried out first
+    model = nn.Sequential(Failing(torch.OutOfMemoryError("CUDA out of memory"), _USUAL_STEPS + tried), network())
+    data, how = split(48, 0), settings()
+
+    def run():
+        if stack:
+            fit_stack(StackedNetworks([model], (SIDE, SIDE)), [Member(data, None, seed=0)], how)
+        else:
+            train(model, data, None, how, seed=0)
+
+    with pytest.warns(RecordingWarning, match="CUDA out of memory"), pytest.raises(JobError, match="too little memory"):
+        run()
+
+
+def test_an_error_of_the_networks_own_is_still_said(monkeypatch):
+    recording_by(Trying, monkeypatch)
+    model = nn.Sequential(Failing(ModelError("a word of its own"), _USUAL_STEPS), network())
+    with pytest.raises(ModelError, match="a word of its own"):
+        train(model, split(48, 0), None, settings(), seed=0)
+
+
+class Freezing(CudaGraphs):
+    """Its recordings do as a graph does: what the host drew when they were made is drawn each time."""
+
+    def record(self, body):
+        drawn = generators()
+
+        def replay():
+            going_on = generators()
+            put_back(drawn)
+            outputs = body()
+            put_back(going_on)
+            return outputs
+
+        return replay
+
+
+def generators():
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - networks draw from it
+
+
+def put_back(states):
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002 - as above
+    torch.set_rng_state(states[2])
+
+
+class Skipping(nn.Module):
+    """A layer that is left out at half of the steps, as LayerDrop does."""
+
+    def __init__(self, draw) -> None:
+        super().__init__()
+        self.layer, self.draw, self.chosen = nn.Conv2d(3, 3, 3, padding=1), draw, []
+
+    def forward(self, images):
+        if self.training:
+            self.chosen.append(float(self.draw()) < 0.5)
+            return self.layer(images) if self.chosen[-1] else images
+        return self.layer(images)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [random.random, np.random.random, lambda: torch.rand(())],
+    ids=["random", "numpy", "torch"],
+)
+def test_a_network_that_skips_a_layer_by_a_draw_on_the_cpu_trains_as_it_does_without_recordings(
+    monkeypatch, played_cuda, draw
+):
+    before = generators()
+
+    def skipping():
+        put_back(before)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            model = nn.Sequential(Skipping(draw), network())
+        model[1][3].p = 0.0
+        train(model, split(48, 0), None, settings(epochs=6), seed=3)
+        return model
+
+    plain = skipping()
+    recorders = recording_by(Freezing, monkeypatch)
+    model = skipping()
+    put_back(before)
+    assert recorders[0].drew
+    assert model[0].chosen == plain[0].chosen
+    assert 0 < sum(plain[0].chosen[_USUAL_STEPS:]) < len(plain[0].chosen) - _USUAL_STEPS
+    for value, wanted in zip(model.state_dict().values(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_draws_nothing_on_the_cpu_is_recorded(monkeypatch, played_cuda):
+    """What the test above would not tell from a recorder that never records."""
+    recorders = recording_by(Freezing, monkeypatch)
+    monkeypatch.setattr(Freezing, "record", Replaying.record)
+    for name in ("recorded", "replayed"):
+        monkeypatch.setattr(Freezing, name, 0, raising=False)
+    model = network()
+    model[3] = nn.Identity()  # on a CPU dropout draws there
+    train(model, split(48, 0), None, settings(), seed=3)
+    assert not recorders[0].drew
+    assert recorders[0].recorded == 1
 
 
 def test_a_resumed_training_records_anew_and_ends_the_same(recorded, tmp_path):
@@ -289,6 +442,7 @@ def test_a_resumed_training_records_anew_and_ends_the_same(recorded, tmp_path):
         train(broken, split(57, 0), split(30, 1), how, seed=3, checkpoint=Checkpoint(tmp_path, every_s=0), told=die)
     again = network(5)
     resumed = train(again, split(57, 0), split(30, 1), how, seed=3, checkpoint=Checkpoint(tmp_path, every_s=0))
+    assert len(recorded) == 4  # the last two of the resumed one, as a pool of memory ends with its recordings
     # Two epochs were left, with three batches of one shape and one of another in each.
     assert recorded[-1].run_as_usual == _USUAL_STEPS + 2
     for value, wanted in zip(again.state_dict().values(), model.state_dict().values(), strict=True):
@@ -310,8 +464,18 @@ def test_which_steps_are_recorded(expected, device, changes):
     how = settings(**changes)
     objective = Classification(network(), how, multi_label=False)
     assert can_be_recorded(objective, how, torch.device(device)) is expected
+    assert not can_be_recorded(objective, how, torch.device(device), known=False)
     altering = Classification(network(), how, multi_label=False, alter=lambda images, generator: images)
     assert not can_be_recorded(altering, how, torch.device(device))
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_a_network_of_which_nothing_is_known_takes_usual_steps(monkeypatch, record):
+    for name in ("CapturedSteps", "OptimizerSteps"):
+        monkeypatch.setattr(choice_of_steps, name, lambda *_, name=name: name)
+    objective = Classification(network(), settings(), multi_label=False)
+    found = choice_of_steps.make_steps(objective, settings(), torch.device("cuda"), record=record)
+    assert found == ("CapturedSteps" if record else "OptimizerSteps")
 
 
 @on_gpu
@@ -326,7 +490,7 @@ def test_cuda_graphs_give_the_numbers_of_steps_that_are_run(name):
         model[3].p = 0.0
         real, test = split(57, 0), split(30, 1)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "make_steps", way)
+            patch.setattr(loop, "make_steps", lambda *given, record, way=way: way(*given))
             images, labels = real.images.to(device), real.labels.to(device)
             seen = train(
                 model, ResidentSplit(images, labels), ResidentSplit(test.images.to(device), test.labels.to(device)),
@@ -344,7 +508,7 @@ def test_a_cuda_graph_replays_with_new_inputs_rates_and_dropout():
     model[3].p = 0.5
     how = settings()
     objective = Classification(model, how, multi_label=False)
-    captured = CapturedSteps(objective, how, device, CudaGraphs(device))
+    captured = CapturedSteps(objective, how, device)
     data = split(16, 0)
     place = loop.passes([(0, 16)])[0]
     seen = []
@@ -410,6 +574,89 @@ def test_a_network_that_reads_its_device_trains_on_a_gpu():
     images, labels = split(57, 0).images.to(device), split(57, 0).labels.to(device)
     found = train(model, ResidentSplit(images, labels), None, settings(), seed=3)
     assert found.curve[-1]["train_loss"] < found.curve[0]["train_loss"]
+
+
+class Synchronising(nn.Module):
+    """Waits in a way of which torch doesn't warn, and which no recording may."""
+
+    def forward(self, images):
+        torch.cuda.synchronize()
+        return images
+
+
+def on_device(data: ResidentSplit, device: str) -> ResidentSplit:
+    return ResidentSplit(data.images.to(device), data.labels.to(device))
+
+
+@on_gpu
+def test_after_a_recording_that_failed_this_training_and_the_next_go_on():
+    """With dropout, whose generator some versions of torch leave unusable."""
+    data, stream = on_device(split(57, 0), "cuda"), torch.cuda.current_stream()
+    refused = nn.Sequential(Synchronising(), network()).to("cuda")
+    with pytest.warns(RecordingWarning):
+        found = train(refused, data, None, settings(epochs=8), seed=3)
+    assert found.curve[-1]["train_loss"] < found.curve[0]["train_loss"]
+    assert torch.cuda.current_stream() == stream
+    kept: list[CapturedSteps] = []
+
+    def recording(*given, record):
+        kept.append(CapturedSteps(*given))
+        return kept[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_steps", recording)
+        found = train(network().to("cuda"), data, None, settings(epochs=8), seed=3)
+    assert found.curve[-1]["train_loss"] < found.curve[0]["train_loss"]
+    assert not kept[0].as_usual
+    assert all(one.replay for one in kept[0]._shapes.values())
+
+
+@on_gpu
+def test_a_skipped_layer_is_skipped_by_each_steps_own_draw_on_a_gpu():
+    model = nn.Sequential(Skipping(random.random), network()).to("cuda")
+    train(model, on_device(split(57, 0), "cuda"), None, settings(epochs=8), seed=3)
+    assert len(model[0].chosen) == 8 * 4
+
+
+@on_gpu
+@pytest.mark.parametrize("changes", [{}, {"precision": "float16"}])
+@pytest.mark.parametrize(("first", "then"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_a_training_begun_on_one_device_is_gone_on_with_on_another(tmp_path, monkeypatch, first, then, changes):
+    monkeypatch.setattr("roarline.training.meter._PASSES_BETWEEN_READS", {"cpu": 3, "cuda": 3})
+    how, begun, resumed = settings(batch_size=4, **changes), network().to(first), network(5).to(then)
+
+    def kill(done: int, total: int) -> None:
+        if done > 16:  # in the second epoch of 12 steps, after it was saved
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            begun, on_device(split(48, 0), first), None, how, seed=3, checkpoint=Checkpoint(tmp_path, every_s=0),
+            progress=kill,
+        )  # fmt: skip
+    found = train(resumed, on_device(split(48, 0), then), None, how, seed=3, checkpoint=Checkpoint(tmp_path, every_s=0))
+    assert found.curve[-1]["train_loss"] < found.curve[0]["train_loss"]
+
+
+@on_gpu
+def test_recordings_of_two_shapes_take_the_memory_of_the_larger():
+    """Of the activations that is: 48 channels at 64 px, forward and backward, outweigh weights by far."""
+    taken = []
+    for sizes in ((64,), (64, 60)):
+        model = nn.Sequential(*[nn.Conv2d(3 if k == 0 else 48, 48, 3, padding=1) for k in range(8)], nn.Flatten())
+        model = nn.Sequential(model, nn.Linear(48 * 64 * 64, 3)).to("cuda")
+        captured = CapturedSteps(Classification(model, settings(), multi_label=False), settings(), torch.device("cuda"))
+        for _ in range(_USUAL_STEPS + 2):
+            for size in sizes:
+                images, labels = torch.randn(size, 3, 64, 64, device="cuda"), torch.arange(size, device="cuda") % 3
+                place = loop.passes([(0, size)])[0]
+                captured.make(loop.Batch(images, labels, torch.arange(size), (0,)), place, 0.01)
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        taken.append(torch.cuda.memory_reserved())
+        del captured, model
+        torch.cuda.empty_cache()
+    assert taken[1] < 1.3 * taken[0]
 
 
 @pytest.mark.gpu

@@ -138,15 +138,57 @@ def test_what_a_lone_process_had_seen_of_an_epoch_counts_once_among_several(monk
     run = loop._Run(
         Classification(network(), settings(), multi_label=False), coloured(48, 0), settings(), 0, None, print
     )
-    seen = loop.Meter(1, 0.01)
-    seen.add(0, 16, {"loss": torch.tensor(2.0)})
-    seen.read()
-    begun = {"steps": 1, "meter": seen.state(), "draws": torch.get_rng_state()}
+    begun = begun_after(1)
     for rank, images in ((0, 16), (1, 0)):
         monkeypatch.setattr(loop.processes, "rank", lambda rank=rank: rank)
         meter, run.begun = loop.Meter(1, 0.01), dict(begun)
         assert [place.step for place in run._ahead(meter)] == [1, 2]
         assert meter.images == images
+
+
+def begun_after(steps: int, **more: object) -> dict[str, object]:
+    """What is saved of an epoch; ``device_draws`` where that was on a GPU."""
+    seen = loop.Meter(1, 0.01)
+    seen.add(0, 16, {"loss": torch.tensor(2.0)})
+    seen.read()
+    return {"steps": steps, "meter": seen.state(), "draws": torch.get_rng_state(), **more}
+
+
+def resume(begun: dict[str, object], device: str, done: int = 0) -> list[int]:
+    """Which steps a training of 3 an epoch makes yet."""
+    run = loop._Run(
+        Classification(network(), settings(), multi_label=False), coloured(48, 0), settings(), 0, None, print
+    )
+    run.device, run.done, run.begun = torch.device(device), done, begun
+    return [place.step for place in run._ahead(loop.Meter(1, 0.01))]
+
+
+def test_a_training_begun_on_a_cpu_goes_on_on_a_gpu_with_draws_of_its_own(monkeypatch):
+    """The device is in no key, so that both find the same file; a CPU has saved no state of a GPU's generator."""
+    generators = [torch.Generator(), torch.Generator()]
+    monkeypatch.setattr(torch.cuda, "default_generators", generators)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *_: pytest.fail("of a CPU"))
+
+    def seed_after(steps: int, done: int) -> int:
+        assert resume(begun_after(steps), "cuda:1", done) == list(range(steps, 3))
+        return generators[1].initial_seed()
+
+    untouched = generators[0].initial_seed()
+    seeds = [seed_after(1, 0), seed_after(2, 0), seed_after(1, 1)]
+    assert len({*seeds, loop.derive_seed(0, "epoch", 1, "model")}) == 4  # nor the draws of the epoch's beginning
+    assert seed_after(1, 0) == seeds[0]
+    assert generators[0].initial_seed() == untouched
+
+
+def test_a_training_begun_on_a_gpu_goes_on_with_its_draws_there_and_without_them_on_a_cpu(monkeypatch):
+    state, found = torch.arange(16, dtype=torch.uint8), []
+    monkeypatch.setattr(torch.cuda, "default_generators", [])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *given: found.append(given))
+    begun = begun_after(1, device_draws=state)
+    assert resume(dict(begun), "cuda:1") == resume(dict(begun), "cpu") == [1, 2]
+    ((value, device),) = found
+    assert torch.equal(value, state)
+    assert device == torch.device("cuda:1")
 
 
 def test_two_runs_give_the_same_bits_and_other_seeds_other_ones():

@@ -223,6 +223,11 @@ class Runtime(Section):
         description="of the maps in their files, without loss; gzip: slow, for every HDF5 reader; lz4: fast, needs "
         "roarline[compression], and the plugin in other readers",
     )
+    record_steps: bool = Field(
+        True,
+        description="on a GPU, training steps become CUDA graphs where that is known to be safe; false: never; results "
+        "are the same up to the order of sums",
+    )
     tensorboard: str | None = Field(
         None, description="folder to which trainings write their curves for TensorBoard, a folder each; null: none"
     )

@@ -16,7 +16,7 @@ from roarline.stages import STAGES
 from roarline.stages.job import Job
 
 PENDING = "pending"
-_TRAINING = ("train-cls", "train-explainer")
+_WITH_CURVES = ("train-cls", "train-explainer")
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Plan:
             label=label,
             parameters=dict(parameters),
             inputs={role: (job.stage, job.key) for role, job in inputs.items()},
-            local={**(local or {}), **self._curves(stage)},
+            local={**(local or {}), **self._of_training(stage)},
             cost=cost,
             asked_by=asked_by,
         )
@@ -83,9 +83,14 @@ class Plan:
         self._by_key[key] = job
         return job
 
-    def _curves(self, stage: str) -> dict[str, Any]:
-        folder = self.experiment.runtime.tensorboard
-        return {"tensorboard": folder} if folder is not None and stage in _TRAINING else {}
+    def _of_training(self, stage: str) -> dict[str, Any]:
+        """What jobs that train are told of ``runtime``, where it isn't the default."""
+        runtime, found = self.experiment.runtime, dict[str, Any]()
+        if runtime.tensorboard is not None and stage in _WITH_CURVES:
+            found["tensorboard"] = runtime.tensorboard
+        if not runtime.record_steps and stage in (*_WITH_CURVES, "evaluate-roar"):
+            found["record_steps"] = False
+        return found
 
 
 def as_json(value: Any) -> Any:

@@ -42,6 +42,7 @@ from roarline.stages.draws import noise_seeds
 from roarline.stages.job import Context, Job
 from roarline.stages.rank_maps import Ranking, rank_samples
 from roarline.stages.recent import Recent
+from roarline.stages.recorded_steps import may_record
 from roarline.stages.splits import Alter, SplitImages, normalization_of, resident_bytes, split_images
 from roarline.training.batches import Split
 from roarline.training.checkpoint import Checkpoint
@@ -86,6 +87,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
             cell.settings,
             seed=cell.seed("batches"),
             checkpoint=Checkpoint(writer.parts),
+            record=cell.record,
             progress=lambda done, total: context.progress(done, total, "steps"),
         )
         test = evaluate(model, cell.splits["test"], precision=cell.settings.precision)
@@ -125,6 +127,11 @@ class Cell:
     def image_size(self) -> tuple[int, int]:
         """(H, W) in px."""
         return self.images["test"].image_size
+
+    @property
+    def record(self) -> bool:
+        """Whether its training may record steps."""
+        return may_record(self.job, self.parameters["model"]["arch"])
 
     def seed(self, purpose: str) -> int:
         """Of the initialisation (``init``) or of batches and augmentation (``batches``): by repeat alone."""

@@ -63,8 +63,9 @@ def _train(cells: Sequence[tuple[Cell, Writer]], context: Context) -> dict[str, 
         Member(cell.splits["train"], cell.splits.get("validation"), cell.seed("batches")) for cell, _ in cells
     ]  # fmt: skip
     fit_stack(
-        stack, members, first.settings, progress=lambda done, total: context.progress(done, total, "steps of a stack")
-    )
+        stack, members, first.settings, record=first.record,
+        progress=lambda done, total: context.progress(done, total, "steps of a stack"),
+    )  # fmt: skip
     tests = evaluate_stack(stack, [cell.splits["test"] for cell, _ in cells], precision=first.settings.precision)
     shared = [short(cell.job.key) for cell, _ in cells]
     failed: dict[str, RoarlineError] = {}

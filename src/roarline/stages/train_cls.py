@@ -28,6 +28,7 @@ from roarline.stages.classifier_files import write_classifier
 from roarline.stages.classifier_objective import classifier_objective
 from roarline.stages.fine_tuning import Alteration, fill_colour
 from roarline.stages.job import Context, Job
+from roarline.stages.recorded_steps import may_record
 from roarline.stages.splits import Normalization, normalization_of, split_images
 from roarline.stages.tensorboard import told_to_tensorboard
 from roarline.training.batches import Split
@@ -182,6 +183,7 @@ def _train(
             settings,
             seed=_seed(job, "fine-tuning" if alteration else "batches"),
             checkpoint=Checkpoint(writer.parts),
+            record=may_record(job, job.parameters["model"]["arch"]),
             told=told,
             progress=lambda done, total: context.progress(done, total, "steps"),
         )

@@ -30,6 +30,7 @@ from roarline.models.load_explainer import without_start
 from roarline.seeds import derive_seed
 from roarline.stages.classifier_files import size_for, write_weights
 from roarline.stages.job import Context, Job
+from roarline.stages.recorded_steps import may_record
 from roarline.stages.splits import Normalization, shuffled_order, split_images
 from roarline.stages.tensorboard import told_to_tensorboard
 from roarline.training.checkpoint import Checkpoint
@@ -88,6 +89,7 @@ def run(job: Job, context: Context, writer: Writer) -> None:
                 settings,
                 seed=_seed(job, "batches"),
                 checkpoint=Checkpoint(writer.parts),
+                record=may_record(job, known.arch),
                 told=told,
                 progress=lambda done, total: context.progress(done, total, "steps"),
             )

@@ -12,14 +12,19 @@ from roarline.training.objectives import Minimised, OwnSteps
 from roarline.training.steps import ObjectiveSteps, OptimizerSteps, Steps
 
 
-def make_steps(objective: Minimised | OwnSteps, settings: Training, device: torch.device) -> Steps:
+def make_steps(
+    objective: Minimised | OwnSteps, settings: Training, device: torch.device, *, record: bool = True
+) -> Steps:
     """The way of an objective's steps.
+
+    Args:
+        record: See ``fit``.
 
     Raises:
         UserInputError: An objective that makes its own steps is asked to accumulate gradients, or nothing is trained.
     """
     if not isinstance(objective, OwnSteps):
-        recorded = can_be_recorded(objective, settings, device)
+        recorded = can_be_recorded(objective, settings, device, known=record)
         return (CapturedSteps if recorded else OptimizerSteps)(objective, settings, device)
     if processes.count() > 1:
         raise UserInputError(

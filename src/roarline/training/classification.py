@@ -111,6 +111,7 @@ def train(
     seed: int,
     alter: AlterBatch | None = None,
     checkpoint: Checkpoint | None = None,
+    record: bool = True,
     told: Told = told_nobody,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
@@ -126,6 +127,6 @@ def train(
     multi_label = train_split.labels.ndim == 2
     objective = Classification(model, settings, multi_label=multi_label, alter=alter)
     return fit(
-        objective, train_split, validation_split, settings, seed=seed, checkpoint=checkpoint, told=told,
-        progress=progress,
+        objective, train_split, validation_split, settings, seed=seed, checkpoint=checkpoint, record=record,
+        told=told, progress=progress,
     )  # fmt: skip

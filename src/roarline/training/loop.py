@@ -70,6 +70,7 @@ def fit(
     *,
     seed: int,
     checkpoint: Checkpoint | None = None,
+    record: bool = True,
     told: Told = told_nobody,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
@@ -83,6 +84,8 @@ def fit(
         settings: Of the training.
         seed: Of batch order, augmentation, the objective's draws and the model's own (dropout).
         checkpoint: Where an interrupted training resumes from; None: nowhere.
+        record: On a GPU, steps may be recorded once and replayed. False for a network that may count its steps, or
+            choose its way on the CPU, which a recording would freeze.
         told: Is told each epoch's row of the curve.
         progress: Told optimiser steps done, and all.
 
@@ -100,7 +103,7 @@ def fit(
         raise UserInputError(
             f"batch_size is {settings.batch_size}, of {count} images: {processes.count()} processes need 2 images each"
         )
-    run = _Run(objective, train_split, settings, seed, checkpoint, progress)
+    run = _Run(objective, train_split, settings, seed, checkpoint, progress, record=record)
     run.restore()
     try:
         while run.done < settings.epochs and not run.patience.over:
@@ -120,7 +123,7 @@ class _Run:
 
     def __init__(
         self, objective: Objective, split: Split, settings: Training, seed: int, checkpoint: Checkpoint | None,
-        progress: Callable[[int, int], None],
+        progress: Callable[[int, int], None], *, record: bool = True,
     ) -> None:  # fmt: skip
         self.objective, self.split, self.settings, self.seed = objective, split, settings, seed
         self.checkpoint, self.progress = checkpoint, progress
@@ -128,7 +131,7 @@ class _Run:
         model = objective.trained
         if settings.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.steps: Steps = make_steps(objective, settings, self.device)
+        self.steps: Steps = make_steps(objective, settings, self.device, record=record)
         bounds = batch_bounds(split.labels.shape[0], settings.batch_size, 2 * processes.count())
         self.bounds = bounds[: math.floor(settings.epoch_fraction * len(bounds)) + 1]
         self.passes = passes(self.bounds, settings.gradient_accumulation, processes.rank(), processes.count())
@@ -218,8 +221,11 @@ class _Run:
         if processes.rank() == 0:  # what one process had seen counts once
             meter.restore(begun["meter"])
         torch.set_rng_state(begun["draws"].cpu())
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and "device_draws" in begun:
             torch.cuda.set_rng_state(begun["device_draws"].cpu(), self.device)
+        elif self.device.type == "cuda":  # it was begun on a CPU, whose draws can't be gone on with here
+            seed = derive_seed(self.seed, "epoch", self.done + 1, "model", "step", begun["steps"])
+            _generator_of(self.device).manual_seed(seed)
         return [place for place in self.passes if place.step >= begun["steps"]]
 
     def _save_within(self, steps: int, meter: Meter) -> None:
@@ -291,5 +297,10 @@ def own_draws(device: torch.device, seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)
         if cuda:
-            torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+            _generator_of(device).manual_seed(seed)
         yield
+
+
+def _generator_of(device: torch.device) -> torch.Generator:
+    """What dropout draws from on a GPU."""
+    return torch.cuda.default_generators[device.index or 0]

@@ -71,6 +71,7 @@ def fit_stack(
     members: Sequence[Member],
     settings: TrainCls,
     *,
+    record: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Train a stack; each member's outcome is noted in it.
@@ -79,6 +80,7 @@ def fit_stack(
         networks: On the splits' device; left in eval mode, each with the weights of its best epoch.
         members: In the order of the networks.
         settings: Shared by all.
+        record: See ``fit``.
         progress: Told optimiser steps done, and all.
 
     Raises:
@@ -95,7 +97,7 @@ def fit_stack(
         raise UserInputError(
             "precision: float16 scales the loss of one network at a time; use bfloat16, or evaluate-roar.engine: single"
         )
-    run = _Run(networks, members, settings, progress)
+    run = _Run(networks, members, settings, progress, record=record)
     try:
         for epoch in range(1, settings.epochs + 1):
             if any(member.goes_on for member in members):
@@ -158,7 +160,7 @@ class _Run:
 
     def __init__(
         self, networks: StackedNetworks, members: Sequence[Member], settings: TrainCls,
-        progress: Callable[[int, int], None],
+        progress: Callable[[int, int], None], *, record: bool,
     ) -> None:  # fmt: skip
         self.networks, self.members, self.settings, self.progress = networks, members, settings, progress
         labels = members[0].train_split.labels
@@ -170,7 +172,7 @@ class _Run:
             class_reduction=settings.class_reduction,
         )  # fmt: skip
         self.goal, self.objective = GOALS[settings.best_by], _SummedLosses(networks, loss)
-        self.steps = make_steps(self.objective, settings, self.device)
+        self.steps = make_steps(self.objective, settings, self.device, record=record)
         bounds = batch_bounds(self.count, settings.batch_size)
         self.bounds = bounds[: math.floor(settings.epoch_fraction * len(bounds)) + 1]
         self.passes = passes(self.bounds, settings.gradient_accumulation)

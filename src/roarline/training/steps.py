@@ -81,7 +81,8 @@ class OptimizerSteps:
     def restore(self, state: dict[str, Any]) -> None:
         """See ``Steps``."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where it was saved on a CPU, which scales nothing
+            self.scaler.load_state_dict(state["scaler"])
 
 
 class ObjectiveSteps:
