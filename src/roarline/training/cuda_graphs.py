@@ -103,8 +103,8 @@ class CudaGraphs:
             torch._C._cuda_endAllocateToPool(place, self._pool)
             torch._C._cuda_releasePool(place, self._pool)
         # So does, in some versions of torch, the generator of dropout, until a recording has ended well.
-        nothing = torch.zeros((), device=self.device)
         with suppress(RuntimeError):
+            nothing = torch.zeros((), device=self.device)
             self._capture(torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle(), lambda: (nothing.add_(0),))
 
     @contextmanager
