@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roarline.training.batches import ResidentSplit, StreamedSplit, batch_bounds, in_order, pinned
+from roarline.training.batches import ResidentSplit, StreamedSplit, batch_bounds, in_order, passes, pinned
 
 
 @given(st.integers(1, 200), st.integers(1, 64))
@@ -19,6 +19,26 @@ def test_bounds_cover_every_image_once_and_never_end_with_one_alone(count, batch
     assert sizes[-1] <= batch_size + 1
     if batch_size > 1 and count > 1:
         assert sizes[-1] > 1
+
+
+@given(st.integers(2, 200), st.integers(2, 64), st.integers(1, 9), st.integers(2, 5))
+def test_processes_share_each_pass_of_one_process(count, batch_size, parts, processes):
+    """In order, as evenly as can be; the same steps, so that the recipe is the same."""
+    bounds = batch_bounds(count, batch_size)
+    of_each = [passes(bounds, parts, rank, processes) for rank in range(processes)]
+    assert len({place.part for shared in zip(*of_each, strict=True) for place in shared if place.step == 0}) == (
+        processes * sum(place.step == 0 for place in of_each[0])
+    )
+    for whole, *shared in zip(passes(bounds, parts), *of_each, strict=True):
+        assert [row for place in shared for row in range(place.start, place.stop)] == list(
+            range(whole.start, whole.stop)
+        )
+        sizes = [place.stop - place.start for place in shared]
+        assert max(sizes) - min(sizes) <= 1
+        for place, size in zip(shared, sizes, strict=True):
+            assert (place.step, place.first, place.last) == (whole.step, whole.first, whole.last)
+            # Of the pass's mean loss, as gradients are averaged over the processes.
+            assert place.weight / processes == pytest.approx(whole.weight * size / sum(sizes))
 
 
 IMAGES = torch.arange(10 * 3 * 2 * 2, dtype=torch.uint8).reshape(10, 3, 2, 2)

@@ -102,14 +102,14 @@ def pinned(stored: Tensor, device: torch.device) -> Tensor:
     return stored.pin_memory() if device.type == "cuda" else stored
 
 
-def batch_bounds(count: int, batch_size: int, fewest: int = 2) -> list[tuple[int, int]]:
-    """Where batches start and stop; a last batch of fewer than ``fewest`` images joins the batch before it.
+def batch_bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
+    """Where batches start and stop; a last batch of a single image joins the batch before it.
 
     Batch norm can't train on a single image where the map has shrunk to one place, and dropping the image would leave
     it out of an epoch.
     """
     bounds = [(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
-    if batch_size >= fewest and len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] < fewest:
+    if batch_size > 1 and len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] == 1:
         bounds[-2:] = [(bounds[-2][0], count)]
     return bounds
 
@@ -121,7 +121,7 @@ class Pass:
     Attributes:
         step: From 0, in the epoch.
         part: From 0, among all passes and processes of the step.
-        start, stop: Places in the epoch's order.
+        start, stop: Places in the epoch's order; equal where other processes have all images of the pass.
         weight: What the pass's mean loss counts by, so that the step's gradient is that of the whole batch.
         first, last: Of this process's passes of the step.
     """
@@ -136,26 +136,25 @@ class Pass:
 
 
 def passes(bounds: Bounds, parts: int = 1, rank: int = 0, processes: int = 1) -> list[Pass]:
-    """Cut each batch of an epoch into parts of as equal a size as can be, and take those of one process.
+    """Cut each batch of an epoch into passes of as equal a size as can be, each of them among the processes.
 
-    A part has at least 2 images where the batch has 2 for each process, so that a small last batch has fewer passes.
+    A pass has at least 2 images among all processes, so that a small last batch has fewer of them; where it has fewer
+    than there are processes, some have none. Steps and passes are the same for any number of processes.
 
     Args:
         bounds: Of the batches of optimiser steps.
-        parts: Passes of a process in a step.
+        parts: Passes of a step.
         rank, processes: Which process this is, and of how many.
     """
     found = []
     for step, (start, stop) in enumerate(bounds):
         size = stop - start
-        of_process = max(1, min(parts, size // (2 * processes)))
-        all_parts = of_process * processes
-        edges = [start + size * part // all_parts for part in range(all_parts + 1)]
-        for place in range(of_process):
-            part = rank * of_process + place
-            low, high = edges[part], edges[part + 1]
+        count = max(1, min(parts, size // 2))
+        for place in range(count):
+            first, end = start + size * place // count, start + size * (place + 1) // count
+            low, high = (first + (end - first) * edge // processes for edge in (rank, rank + 1))
             weight = processes * (high - low) / size
-            found.append(Pass(step, part, low, high, weight, place == 0, place == of_process - 1))
+            found.append(Pass(step, place * processes + rank, low, high, weight, place == 0, place == count - 1))
     return found
 
 

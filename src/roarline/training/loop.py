@@ -91,7 +91,7 @@ def fit(
 
     Raises:
         DataError: There are fewer than 2 training images, or no validation split for early stopping.
-        UserInputError: A batch has no 2 images for each of the processes that train together.
+        UserInputError: A batch has no image for each of the processes that train together.
         JobError: A loss became NaN or infinite, or the device has too little memory.
     """
     count = train_split.labels.shape[0]
@@ -99,9 +99,9 @@ def fit(
         raise DataError(f"the training split has {count} image(s), training needs at least 2")
     if settings.early_stopping and validation_split is None:
         raise DataError("early_stopping needs a validation split, and there is none: leave it out, or cut one")
-    if processes.count() > 1 and min(settings.batch_size, count) < 2 * processes.count():
+    if min(settings.batch_size, count) < processes.count():
         raise UserInputError(
-            f"batch_size is {settings.batch_size}, of {count} images: {processes.count()} processes need 2 images each"
+            f"batch_size is {settings.batch_size}, of {count} images: {processes.count()} processes need an image each"
         )
     run = _Run(objective, train_split, settings, seed, checkpoint, progress, record=record)
     run.restore()
@@ -132,7 +132,7 @@ class _Run:
         if settings.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.steps: Steps = make_steps(objective, settings, self.device, record=record)
-        bounds = batch_bounds(split.labels.shape[0], settings.batch_size, 2 * processes.count())
+        bounds = batch_bounds(split.labels.shape[0], settings.batch_size)
         self.bounds = bounds[: math.floor(settings.epoch_fraction * len(bounds)) + 1]
         self.passes = passes(self.bounds, settings.gradient_accumulation, processes.rank(), processes.count())
         self.patience = Patience(settings.early_stopping, objective.goal)

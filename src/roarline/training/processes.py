@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from roarline.training.objectives import Batch, Minimised
+from roarline.training.shared_norms import NormsOverProcesses
 
 T = TypeVar("T")
 Losses = Callable[[Batch], Mapping[str, Tensor]]
@@ -48,7 +49,11 @@ def summed(values: Mapping[str, float], device: torch.device) -> dict[str, float
 
 
 class _LossTerms(nn.Module):
-    """An objective's losses as a forward pass, which is what DistributedDataParallel wraps."""
+    """An objective's losses as a forward pass, which is what DistributedDataParallel wraps.
+
+    Batch norm takes its statistics from the images of all processes. A process without images runs along, as the others
+    wait for it there and where gradients are averaged; its terms, means over nothing, are 0.
+    """
 
     def __init__(self, objective: Minimised) -> None:
         super().__init__()
@@ -56,14 +61,15 @@ class _LossTerms(nn.Module):
         self._losses = objective.losses
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return dict(self._losses(batch))
+        with NormsOverProcesses():
+            terms = self._losses(batch)
+        return dict(terms) if len(batch.labels) else {name: term.nan_to_num() for name, term in terms.items()}
 
 
 class SharedLosses:
     """An objective's losses; where several processes train, backward averages their gradients.
 
-    Buffers (the statistics of batch norm) are the first process's: each process normalises its part of a batch by
-    itself, as is usual.
+    Before each pass all processes take the first one's buffers. Those of batch norm are alike in all of them already.
     """
 
     def __init__(self, objective: Minimised) -> None:
