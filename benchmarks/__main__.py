@@ -46,7 +46,7 @@ def main(words: list[str] | None = None) -> int:
         "--networks", nargs="+", help="torchvision names; default: mobilenet_v2; on a GPU resnet50, too"
     )
     parser.add_argument("--alternations", type=int, default=Options.alternations)
-    parser.add_argument("--profile", action="store_true", help="gpu: also print torch's table of kernels")
+    parser.add_argument("--profile", action="store_true", help="also print where the time of each hot path goes")
     parser.add_argument(
         "--whole", action="store_true", help="grid: all 153 cells in every turn, the better part of an hour"
     )

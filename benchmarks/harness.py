@@ -13,6 +13,7 @@ import platform
 import re
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
+
+from benchmarks.profiles import profiled
 
 RESULTS = Path(__file__).parent / "results"
 _SCANS = 4
@@ -37,7 +40,7 @@ class Options:
         quick: Fewer images, batch sizes and alternations: shows that things work, not a figure to quote.
         networks: torchvision names.
         alternations: Turns; the median ratio counts.
-        profile: Also print where the time goes, where a benchmark can tell.
+        profile: Also print where the time of one more run of each hot path goes.
         whole: All cells of a grid in every turn, not some.
     """
 
@@ -243,6 +246,9 @@ def alternate(
             seconds.append(timed(run, options.device))
             if run is ours:
                 measurement.peak_memory_mib = max(measurement.peak_memory_mib, _peak_memory_mib(options.device))
+    if options.profile:
+        what = f"{measurement.hot_path} {measurement.network}, {measurement.setting}"
+        print(f"{what}:\n{profiled(ours, options.device)}", file=sys.stderr)
     return measurement
 
 

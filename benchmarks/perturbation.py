@@ -77,7 +77,8 @@ def measure(options: Options) -> Iterator[Measurement]:
                     bare.choice,
                     GOAL,
                 )
-                yield from _timed_apart(alternate(measurement, run, bare, options), run.apart[1:])
+                alternate(measurement, run, bare, options)
+                yield from _timed_apart(measurement, run.apart[1 : 1 + options.turns])  # the first was untimed
 
 
 def _timed_apart(measurement: Measurement, apart: list[dict[str, float]]) -> Iterator[Measurement]:

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.extraction import CAM_LAYERS, CPU_BATCH_SIZES, GOAL, MANY, BareCamPasses, ExtractionRun
+from benchmarks.extraction import CAM_LAYERS, CPU_BATCH_SIZES, BareCamPasses, ExtractionRun, Sizes, goal
 from benchmarks.harness import BarePasses, Measurement, MixedPasses, Options, alternate, network
 from roarline.models.passes import pass_size
 
 _SAMPLES, _CHANNELS = 16, 64
 _SLOW = {"resnet50": 16}
-"""Images where a pass of a few outweighs opening and closing files."""
+"""Images on a CPU, where a pass of a few outweighs opening and closing files."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,9 @@ def cases(baselines_an_image: float, signed: float) -> list[Case]:
 
 def measure(options: Options) -> Iterator[Measurement]:
     """One measurement for each network and method."""
-    images, side = 8 if options.quick else 32, options.input_px
+    images, side = Sizes.of(options), options.input_px
     shape, device = (3, side, side), options.device
-    every = options.batch_sizes
-    sizes = every if options.quick or device.startswith("cuda") else CPU_BATCH_SIZES
+    sizes = options.batch_sizes if options.quick or options.on_gpu else CPU_BATCH_SIZES
     for name in options.networks:
         model, layer = network(name), CAM_LAYERS[name]
         features, head = _head(model, layer, side)
@@ -82,12 +81,12 @@ def measure(options: Options) -> Iterator[Measurement]:
             "head": _BareHeadPasses(head, features, layer, device),
         }
         for case in cases(1 / pass_size(side, side, torch.device(device)), _signed_share(model, side)):
-            count = images if "input" in case.passes or options.quick else MANY
-            count = min(count, _SLOW.get(name, count))
-            count = max(1, min(count, images) // 8) if case.few else count
+            count = images.images if "input" in case.passes else images.many
+            slow = count if options.on_gpu else min(count, _SLOW.get(name, count))
+            count = max(1, min(slow, 8 * images.few) // 8) if case.few else slow
             mixed = MixedPasses([(bare[kind], round(count * each)) for kind, each in case.passes.items()])
             setting = case.method + (f", {case.params['rule']}" if "rule" in case.params else "")
-            line = Measurement("shelf", name, setting, count, mixed.passes, mixed.kind, mixed.choice, GOAL)
+            line = Measurement("shelf", name, setting, count, mixed.passes, mixed.kind, mixed.choice, goal(options))
             params = dict(case.params)
             if case.passes.keys() & {"layer", "head"} or case.method in ("guided_gradcam", "eigen_cam", "score_cam"):
                 params["layer"] = layer

@@ -162,10 +162,11 @@ def _writer_row(folder: Path, side: int, images: int, turns: int, threads: int) 
         for written_now in (False, True) if turn % 2 else (True, False):
             shutil.rmtree(parts, ignore_errors=True)
             with mock.patch.object(map_parts, "_write_whole", map_parts._write_whole if written_now else _discard):
-                seconds = timed(lambda: run.extract(), "cpu")
+                seconds = timed(lambda: run.extract(parts), "cpu")
             if turn:  # the first is a warm-up
                 (written if written_now else without).append(seconds)
-    run()
+    shutil.rmtree(parts)
+    run.extract(parts)
     joined = _median(lambda: join_parts(path, sorted(parts.glob("*.h5")), {}), turns)
     digests = _median(lambda: (content_digest(path), file_sha256(path)), turns)
     run.close()

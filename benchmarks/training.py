@@ -132,12 +132,12 @@ def _measure(case: Case, options: Options) -> Measurement:
     return alternate(measurement, stack if case.stack > 1 else cell, bare, options)
 
 
-def split_of(count: int, side_px: int, device: str) -> Callable[[], ResidentSplit]:
+def split_of(count: int, side_px: int, device: str, classes: int = _CLASSES) -> Callable[[], ResidentSplit]:
     """Random images; what is returned removes half of their pixels by random ranks, as a cell does."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(count, 3, side_px, side_px, generator=generator).to(device)
-    labels = torch.randint(0, _CLASSES, (count,), generator=generator).to(device)
-    ranks = rank_pixels(torch.rand(count, side_px, side_px, generator=generator), range(count)).to(device)
+    labels = torch.randint(0, classes, (count,), generator=generator).to(device)
+    ranks = rank_pixels(torch.rand(count, side_px, side_px, generator=generator).to(device), range(count))
 
     def altered() -> ResidentSplit:
         fill = fill_image(images, "mean", [0.5], [0.25], fill_mean=[0.5])

@@ -1,27 +1,54 @@
-"""The benchmark of trainings on a GPU says what it reached, and measures nothing without one."""
+"""The benchmark of trainings on a GPU compares a cell with its bare step, and measures nothing without one."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from benchmarks.gpu import measure, rates
+from benchmarks import fast_form, gpu
+from benchmarks.gpu import CASES, Case, measure, measure_case
 from benchmarks.harness import Measurement, Options
 
+TINY = Case("small_cnn", 8, 3, batch_size=8, images=24, epochs=2, augmentation={"horizontal_flip": True})
 
-def test_rates_follow_from_images_and_operations() -> None:
-    one_second = Measurement(
-        "gpu", "resnet8", "32 px", 200_000, 200_000, "", "", None, ours_s=[1.0, 2.0], bare_s=[1, 1]
-    )
-    said = rates(one_second, "resnet8")
-    assert "200,000 training images a second" in said
-    # 0.388 GFLOP forward: 64 to 256 channels at 32², 16² and 8² px, by hand; three times that a training image
-    layers = [(32, 3, 64, 9), (32, 64, 64, 9), (32, 64, 64, 9), (16, 64, 128, 9), (16, 128, 128, 9), (16, 64, 128, 1)]
-    layers += [(8, 128, 256, 9), (8, 256, 256, 9), (8, 128, 256, 1)]
-    flop = sum(2 * side**2 * inputs * outputs * taps for side, inputs, outputs, taps in layers) + 2 * 256 * 10
-    assert f"{3 * flop * 200_000 / 1e12:.1f} TFLOP/s" in said
-    assert "989" in said
-    assert "790" in said
+
+@pytest.mark.parametrize("case", [TINY, Case("small_cnn", 8, 3, 8, 24, 2, precision="float32", channels_last=False)])
+def test_a_case_makes_as_many_bare_steps_as_the_cell_makes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    made = gpu._bare_step
+
+    def counted(*words: object) -> object:
+        step = made(*words)
+        return lambda: steps.append(1) or step()
+
+    monkeypatch.setattr(gpu, "_bare_step", counted)
+    line = measure_case(case, Options(quick=True, threads=1))
+    assert len(steps) == 6  # 3 batches, twice
+    assert line.passes == 48
+    assert line.efficiency > 0
+    assert "training images a second" in line.note
+    assert line.setting == case.setting
+
+
+def test_the_bare_step_trains() -> None:
+    model = gpu.build(TINY.arch, {}, 3, input_size=None, seed=0)
+    before = model.conv1.weight.detach().clone()
+    gpu._bare_step(TINY, model, torch.device("cpu"))()
+    assert not torch.equal(before, model.conv1.weight)
+
+
+def test_cases_are_what_the_project_asks_for() -> None:
+    found = {(case.arch, case.side_px, case.classes, case.batch_size, case.precision) for case in CASES}
+    assert ("resnet8", 32, 10, 256, "bfloat16") in found
+    assert ("torchvision:resnet50", 224, 1000, 256, "bfloat16") in found
+    assert all(case.images * case.epochs >= 10_000 and case.settings.epochs == case.epochs for case in CASES)
+
+
+def test_every_case_and_the_accuracy_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "measure_case", lambda case, options: case)
+    monkeypatch.setattr(fast_form, "measured", lambda cell, options: cell)
+    assert list(measure(Options(device="cuda"))) == [*CASES, fast_form.CELL]
+    assert list(measure(Options(device="cuda", quick=True))) == [*gpu.QUICK_CASES, fast_form.QUICK_CELL]
 
 
 def test_without_a_gpu_nothing_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,5 +59,6 @@ def test_without_a_gpu_nothing_is_measured(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_quick_run_on_a_gpu() -> None:
-    (measurement,) = measure(Options(device="cuda", quick=True))
-    assert measurement.efficiency > 0
+    found: list[Measurement] = list(measure(Options(device="cuda", quick=True)))
+    assert [line.hot_path for line in found] == ["gpu", "gpu, fast form"]
+    assert all(line.efficiency > 0 for line in found)

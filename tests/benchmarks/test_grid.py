@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks import grid, grid_on_gpu
 from benchmarks.grid import _LAYOUTS, measure
 from benchmarks.harness import Options
 
@@ -15,5 +16,7 @@ def test_a_quick_run_compares_the_default_with_each_layout() -> None:
     assert all(len(line.ours_s) == len(line.bare_s) == 1 and line.efficiency > 0 for line in found)
 
 
-def test_on_a_gpu_nothing_is_measured() -> None:
-    assert list(measure(Options(device="cuda"))) == []
+def test_on_a_gpu_its_own_grid_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid_on_gpu, "measure", lambda options: iter([options.device]))
+    monkeypatch.setattr(grid, "in_turns", lambda *_: pytest.fail("the digits grid was made"))
+    assert list(measure(Options(device="cuda:1"))) == ["cuda:1"]
