@@ -41,7 +41,7 @@ def measure(options: Options) -> Iterator[Measurement]:
         return
     with tempfile.TemporaryDirectory(prefix="roarline-grid-") as folder:
         store = Store(folder)
-        cells = {layout: _cells(store, layout, whole=options.whole) for layout in _LAYOUTS.values()}
+        cells = {layout: _cells(store, layout, options) for layout in _LAYOUTS.values()}
         seconds = in_turns(store, cells, "cpu", options, first=_CELLS)
     default = cells[_LAYOUTS[_DEFAULT]]
     for name, layout in _LAYOUTS.items():
@@ -60,7 +60,7 @@ def measure(options: Options) -> Iterator[Measurement]:
             )
 
 
-def _cells(store: Store, layout: Layout, *, whole: bool) -> list[Job]:
+def _cells(store: Store, layout: Layout, options: Options) -> list[Job]:
     """Some cells of one method, or the whole grid, all that they read made."""
     words = [
         f"{STAGE}.engine={layout.engine}",
@@ -70,13 +70,15 @@ def _cells(store: Store, layout: Layout, *, whole: bool) -> list[Job]:
     ]
     words += (
         ["attribution.baselines=[]", f"{STAGE}.probe_repeats=0"]
-        if whole
+        if options.whole
         else [f"attribution.methods=[{{name: {_METHOD}}}]"]
     )
+    if options.quick:
+        words.append("train-cls.epochs=1")
     experiment = load_experiment(_CONFIG, words)
     plan = build_plan(experiment)
     cells = plan.of(STAGE)
-    if not whole:
+    if not options.whole:
         of_method = [job for job in cells if f"{STAGE} {_METHOD}" in job.label]
         cells = of_method[: max(_CELLS, stack_size(experiment))]
     make_what_is_read(store, plan.jobs, cells, "cpu")
