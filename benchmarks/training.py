@@ -93,7 +93,7 @@ class BareSteps:
         """Make so many passes of one image each, in whole batches."""
         for _ in range(passes // self.batch_size):
             self._optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(self._model(self._images).flatten(0, -2), self._labels).backward()
+            F.cross_entropy(self._model(self._images).flatten(0, -2), self._labels).backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
 
 

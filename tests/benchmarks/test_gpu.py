@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
 from benchmarks import fast_form, gpu
 from benchmarks.gpu import CASES, Case, measure, measure_case
 from benchmarks.harness import Measurement, Options
+from roarline.models.build import build
 
 TINY = Case("small_cnn", 8, 3, batch_size=8, images=24, epochs=2, augmentation={"horizontal_flip": True})
 
@@ -17,9 +21,14 @@ def test_a_case_makes_as_many_bare_steps_as_the_cell_makes(case: Case, monkeypat
     steps: list[int] = []
     made = gpu._bare_step
 
-    def counted(*words: object) -> object:
+    def counted(*words: Any) -> Callable[[], None]:
         step = made(*words)
-        return lambda: steps.append(1) or step()
+
+        def one() -> None:
+            steps.append(1)
+            step()
+
+        return one
 
     monkeypatch.setattr(gpu, "_bare_step", counted)
     line = measure_case(case, Options(quick=True, threads=1))
@@ -31,10 +40,10 @@ def test_a_case_makes_as_many_bare_steps_as_the_cell_makes(case: Case, monkeypat
 
 
 def test_the_bare_step_trains() -> None:
-    model = gpu.build(TINY.arch, {}, 3, input_size=None, seed=0)
-    before = model.conv1.weight.detach().clone()
+    model = build(TINY.arch, {}, 3, input_size=None, seed=0)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
     gpu._bare_step(TINY, model, torch.device("cpu"))()
-    assert not torch.equal(before, model.conv1.weight)
+    assert not any(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
 
 
 def test_cases_are_what_the_project_asks_for() -> None:
