@@ -30,10 +30,11 @@ def test_processes_share_each_pass_of_one_process(count, batch_size, parts, proc
         processes * sum(place.step == 0 for place in of_each[0])
     )
     for whole, *shared in zip(passes(bounds, parts), *of_each, strict=True):
-        assert [row for place in shared for row in range(place.start, place.stop)] == list(
-            range(whole.start, whole.stop)
-        )
-        sizes = [place.stop - place.start for place in shared]
+        rows = [range(place.start, place.stop) for place in shared]
+        assert all(whole.start <= row < whole.stop for of_one in rows for row in of_one)  # all have something to do
+        own = [of_one if place.counted else range(0) for of_one, place in zip(rows, shared, strict=True)]
+        assert [row for of_one in own for row in of_one] == list(range(whole.start, whole.stop))
+        sizes = [len(of_one) for of_one in own]
         assert max(sizes) - min(sizes) <= 1
         for place, size in zip(shared, sizes, strict=True):
             assert (place.step, place.first, place.last) == (whole.step, whole.first, whole.last)

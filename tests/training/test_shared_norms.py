@@ -28,7 +28,7 @@ CASES: dict[str, tuple[type[nn.Module], tuple[int, ...], dict[str, Any]]] = {
     "without statistics": (nn.BatchNorm2d, (3, 1, 2), {"track_running_stats": False}),
 }
 FAR, MIXED = "far from 0", "bfloat16"
-TRAININGS = {"whole": 1, "in passes": 3}
+TRAININGS = {"whole": 1, "in passes": 3, "in pairs": 4}
 
 
 def layer_of(case: str) -> nn.Module:
@@ -84,7 +84,7 @@ def images(count: int, seed: int) -> ResidentSplit:
 
 
 def trained(name: str) -> dict[str, Tensor]:
-    """A training of 26 images in batches of 8: the last has 2 for the three processes."""
+    """A training of 26 images in batches of 8: the last has 2 for the three processes, in pairs every pass."""
     settings = TrainCls(
         epochs=3, batch_size=8, gradient_accumulation=TRAININGS[name], augmentation={"horizontal_flip": True},
         optimizer={"name": "sgd", "lr": 0.05}, gradient_clip_norm=2.0,
@@ -160,7 +160,7 @@ def test_statistics_of_bfloat16_images_are_float32(several):
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_training_with_batch_norm_is_that_of_one_process(several, name):
-    """Weights, running statistics, curve and best epoch; of the last batch one process has no image."""
+    """Weights, running statistics, curve and best epoch; there are passes of which one process has no image."""
     for key, value in trained(name).items():
         for found in several:
             # Sums in another order, over twelve steps; validation losses are float32.

@@ -121,8 +121,9 @@ class Pass:
     Attributes:
         step: From 0, in the epoch.
         part: From 0, among all passes and processes of the step.
-        start, stop: Places in the epoch's order; equal where other processes have all images of the pass.
-        weight: What the pass's mean loss counts by, so that the step's gradient is that of the whole batch.
+        start, stop: Places in the epoch's order.
+        weight: What the pass's mean loss counts by, so that the step's gradient is that of the whole batch. 0 where
+            there are fewer images than processes: this one runs along with an image that another one has.
         first, last: Of this process's passes of the step.
     """
 
@@ -134,12 +135,17 @@ class Pass:
     first: bool
     last: bool
 
+    @property
+    def counted(self) -> bool:
+        """Whether the images are this process's, and no other's."""
+        return self.weight > 0
+
 
 def passes(bounds: Bounds, parts: int = 1, rank: int = 0, processes: int = 1) -> list[Pass]:
     """Cut each batch of an epoch into passes of as equal a size as can be, each of them among the processes.
 
     A pass has at least 2 images among all processes, so that a small last batch has fewer of them; where it has fewer
-    than there are processes, some have none. Steps and passes are the same for any number of processes.
+    than there are processes, some only run along. Steps and passes are the same for any number of processes.
 
     Args:
         bounds: Of the batches of optimiser steps.
@@ -154,7 +160,8 @@ def passes(bounds: Bounds, parts: int = 1, rank: int = 0, processes: int = 1) ->
             first, end = start + size * place // count, start + size * (place + 1) // count
             low, high = (first + (end - first) * edge // processes for edge in (rank, rank + 1))
             weight = processes * (high - low) / size
-            found.append(Pass(step, place * processes + rank, low, high, weight, place == 0, place == count - 1))
+            own = (low, high) if low < high else (first, first + 1)
+            found.append(Pass(step, place * processes + rank, *own, weight, place == 0, place == count - 1))
     return found
 
 

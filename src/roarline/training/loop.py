@@ -177,7 +177,8 @@ class _Run:
         with own_draws(self.device, derive_seed(self.seed, "epoch", epoch, "model", *own)):
             ahead = self._ahead(meter)
             for place, batch in zip(ahead, batches(ahead), strict=True):
-                meter.add(place.step, place.stop - place.start, self.steps.make(batch, place, rates[place.step]))
+                terms = self.steps.make(batch, place, rates[place.step])
+                meter.add(place.step, place.stop - place.start, terms, counted=place.counted)
                 if meter.full and place.last:
                     meter.read(take_scores)
                     self.progress(first_step + place.step + 1, total)
@@ -209,7 +210,8 @@ class _Run:
                 own, beside = place.stop - place.start, None
                 if companions is not None:
                     images, beside, labels = images[:own], images[own:], labels[:own]
-                yield Batch(images, labels, order[place.start : place.stop], self._words(epoch, place), beside)
+                rows_of, words = order[place.start : place.stop], self._words(epoch, place)
+                yield Batch(images, labels, rows_of, words, beside, counted=place.counted)
 
         return batches
 

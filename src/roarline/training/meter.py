@@ -32,6 +32,7 @@ class Meter:
         self._losses: dict[str, float] = {}
         self._scores: dict[str, float] = {}
         self._waiting: list[tuple[int, int, tuple[Tensor, ...]]] = []
+        self._seen: list[tuple[int, bool]] = []
 
     @property
     def full(self) -> bool:
@@ -41,12 +42,13 @@ class Meter:
         device = self._waiting[0][2][0].device.type
         return len(self._waiting) >= _PASSES_BETWEEN_READS.get(device, _PASSES_BETWEEN_READS["cuda"])
 
-    def add(self, step: int, images: int, terms: Mapping[str, Tensor]) -> None:
+    def add(self, step: int, images: int, terms: Mapping[str, Tensor], *, counted: bool = True) -> None:
         """Note one pass.
 
         Args:
             step: From 0, in this epoch.
             images: How many the pass saw; the terms are their means.
+            counted: False where another process notes these images.
 
         Raises:
             JobError: The terms have other names than before.
@@ -58,7 +60,8 @@ class Meter:
             if not names or (len(names) > 1 and TOTAL in names):
                 raise JobError(f"loss terms are {list(names)}; expected one, or several of which none is named {TOTAL}")
             self._names, self._losses = names, dict.fromkeys(names, 0.0)
-        self._waiting.append((step, images, tuple(term.detach() for term in terms.values())))
+        self._waiting.append((step, images * counted, tuple(term.detach() for term in terms.values())))
+        self._seen.append((images, counted))
 
     def read(self, take_scores: Callable[[], Mapping[str, Tensor]] = dict) -> None:
         """Read what was noted.
@@ -79,12 +82,20 @@ class Meter:
             self._losses[name] += math.fsum(
                 loss * images for loss, (_, images, _) in zip(losses, self._waiting, strict=True)
             )
-        scores = take_scores()
+        scores = {name: self._own(score) for name, score in take_scores().items()}
         for name, score in scores.items():
             self._scores[name] = self._scores.get(name, 0.0) + float(score.double().sum())
         self.scored += len(next(iter(scores.values()))) if scores else 0
         self.images += sum(images for _, images, _ in self._waiting)
         self._waiting.clear()
+        self._seen.clear()
+
+    def _own(self, score: Tensor) -> Tensor:
+        """Without the images that another process notes."""
+        if all(counted for _, counted in self._seen):
+            return score
+        parts = torch.split(score, [images for images, _ in self._seen])
+        return torch.cat([part[: len(part) * counted] for part, (_, counted) in zip(parts, self._seen, strict=True)])
 
     def _check(self, values: Sequence[float]) -> None:
         for place, value in enumerate(values):

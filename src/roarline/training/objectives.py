@@ -28,15 +28,17 @@ class Batch:
         seed_words: What ``generator`` is seeded by.
         companions: Of a ``Companioned`` objective: the other images that it asked for, [B · n, C, H, W], the n of each
             row together, augmented each by itself.
+        counted: False where another process has these images, and this one only runs along.
     """
 
-    __slots__ = ("_generator", "_seed_words", "companions", "images", "labels", "rows")
+    __slots__ = ("_generator", "_seed_words", "companions", "counted", "images", "labels", "rows")
 
     def __init__(
         self, images: Tensor, labels: Tensor, rows: Tensor, seed_words: tuple[int | str, ...],
-        companions: Tensor | None = None,
+        companions: Tensor | None = None, *, counted: bool = True,
     ) -> None:  # fmt: skip
         self.images, self.labels, self.rows, self.companions = images, labels, rows, companions
+        self.counted = counted
         self._seed_words = seed_words
         self._generator: torch.Generator | None = None
 

@@ -51,8 +51,8 @@ def summed(values: Mapping[str, float], device: torch.device) -> dict[str, float
 class _LossTerms(nn.Module):
     """An objective's losses as a forward pass, which is what DistributedDataParallel wraps.
 
-    Batch norm takes its statistics from the images of all processes. A process without images runs along, as the others
-    wait for it there and where gradients are averaged; its terms, means over nothing, are 0.
+    Batch norm takes its statistics from the images of all processes. One without images of its own runs along, as the
+    others wait for it there and where gradients are averaged.
     """
 
     def __init__(self, objective: Minimised) -> None:
@@ -61,9 +61,8 @@ class _LossTerms(nn.Module):
         self._losses = objective.losses
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        with NormsOverProcesses():
-            terms = self._losses(batch)
-        return dict(terms) if len(batch.labels) else {name: term.nan_to_num() for name, term in terms.items()}
+        with NormsOverProcesses(counted=batch.counted):
+            return dict(self._losses(batch))
 
 
 class SharedLosses:

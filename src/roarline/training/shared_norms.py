@@ -23,17 +23,27 @@ class NormsOverProcesses(TorchFunctionMode):
 
     The layers stay what they are, and frozen ones, in eval mode, do what they did. All processes have to run the same
     layers in the same order, forward and backward.
+
+    Args:
+        counted: False: this process's images are none of the batch's, and its loss has the weight 0.
     """
+
+    def __init__(self, *, counted: bool = True) -> None:
+        super().__init__()
+        self.counted = counted
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        return (batch_norm if func is functional.batch_norm else func)(*args, **(kwargs or {}))
+        if func is functional.batch_norm:
+            return batch_norm(*args, **(kwargs or {}), counted=self.counted)
+        return func(*args, **(kwargs or {}))
 
 
 def batch_norm(
     input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
     bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+    *, counted: bool = True,
 ) -> Tensor:  # fmt: skip
     """``torch.nn.functional.batch_norm``, whose batch is that of all processes; differentiable as often as asked.
 
@@ -45,6 +55,7 @@ def batch_norm(
         running_mean, running_var: [C], moved in place towards the mean and the unbiased variance of all images.
         weight, bias: [C].
         training: False: as torch does it.
+        counted: See ``NormsOverProcesses``.
 
     Returns:
         In the input's shape and dtype; statistics are float32 at least.
@@ -57,7 +68,7 @@ def batch_norm(
     own_mean_C = values.sum(axes) / max(count, 1)
     # Both the variance and what is given are made of it, so that it is kept once for the way back.
     centred = values - own_mean_C.view(shape)
-    total, mean_C, variance_C = _combined(count, own_mean_C, centred.square().sum(axes))
+    total, mean_C, variance_C = _combined(count, own_mean_C, centred.square().sum(axes), counted=counted)
     if running_mean is not None and running_var is not None:
         with torch.no_grad():
             running_mean.lerp_(mean_C.to(running_mean.dtype), momentum)
@@ -71,7 +82,7 @@ def batch_norm(
     return torch.addcmul(shift_C.view(shape), centred, scale_C.view(shape)).to(input.dtype)
 
 
-def _combined(count: int, mean_C: Tensor, squares_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _combined(count: int, mean_C: Tensor, squares_C: Tensor, *, counted: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Number (0-dim), mean and biased variance [C] of all processes' values.
 
     Args:
@@ -80,6 +91,8 @@ def _combined(count: int, mean_C: Tensor, squares_C: Tensor) -> tuple[Tensor, Te
         squares_C: The sum of their squared distances from that mean; no difference of large sums is ever taken.
     """
     own = torch.cat([mean_C, squares_C, mean_C.new_full((1,), count)])
+    if not counted:
+        own = own * 0  # not zeros alone: on the way back, too, the others wait for this process
     nothing, rank = torch.zeros_like(own), distributed.get_rank()
     # A sum of rows, each of which one process fills, is the rows of all, and has a gradient on every backend.
     rows = torch.stack([own if place == rank else nothing for place in range(distributed.get_world_size())])
