@@ -23,7 +23,7 @@ from roarline.stages.job import Job
 
 _CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
 _GOAL = 0.95
-_CELLS = 10  # a stack for each of two workers
+_CELLS, _QUICK_CELLS = 10, 4  # a stack for each of two workers
 _METHOD = "random"
 _LAYOUTS = {
     "stacked, two processes": Layout("stacked", 2, 1),
@@ -80,6 +80,6 @@ def _cells(store: Store, layout: Layout, options: Options) -> list[Job]:
     cells = plan.of(STAGE)
     if not options.whole:
         of_method = [job for job in cells if f"{STAGE} {_METHOD}" in job.label]
-        cells = of_method[: max(_CELLS, stack_size(experiment))]
+        cells = of_method[: _QUICK_CELLS if options.quick else max(_CELLS, stack_size(experiment))]
     make_what_is_read(store, plan.jobs, cells, "cpu")
     return cells

@@ -26,13 +26,13 @@ _CELLS, _PEER_BATCH = 7, 32
 
 def measure(options: Options) -> Iterator[Measurement]:
     """Two measurements for each network, a third for the first."""
-    images, masks = (1, 20) if options.quick else (2, 128)
+    images, masks = (1, 20) if options.quick else (64 if options.on_gpu else 2, 128)
     side = options.input_px
     window = math.ceil(side / 7)
     windows = (math.ceil((side - window) / math.ceil(window / 2)) + 1) ** 2
     for name in options.networks:
         model = network(name)
-        sizes = options.batch_sizes if options.device.startswith("cuda") or options.quick else (4, 8, 16, 32)
+        sizes = options.batch_sizes if options.on_gpu or options.quick else (4, 8, 16, 32)
         bare = BarePasses(model, (3, side, side), batch_sizes=sizes, device=options.device)
         cases: list[tuple[str, dict[str, Any], int]] = [
             ("rise", {"masks": masks}, masks),

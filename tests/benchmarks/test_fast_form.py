@@ -35,7 +35,9 @@ def test_the_interval_is_welchs() -> None:
         ([0.90, 0.91, 0.92], [0.80, 0.81, 0.82], False),  # other in the other direction is other, too
         ([0.5, 0.5], [0.5, 0.5], True),
         ([0.5, 0.5], [0.6, 0.6], False),
-        ([0.70, 0.70, 0.70], [0.60, 0.80, 0.79], True),  # within float32's own interval
+        ([0.70, 0.70, 0.70], [0.60, 0.80, 0.79], True),  # the interval of the difference holds 0
+        # Standard errors of 0.01: ± 4.303 √2 0.01 for the difference excludes 0, float32's own ± 12.71 · 0.01 holds it
+        ([0.71, 0.73], [0.79, 0.81], True),
     ],
 )
 def test_it_agrees_where_an_interval_says_so(fast: list[float], plain: list[float], agree: bool) -> None:
