@@ -159,6 +159,12 @@ def test_maps_of_grids_are_read_and_filtered_as_the_method_s(store: Store, input
         assert share < 0.95
 
 
+def classify_by(network: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage gets this network with the toy classifier's card."""
+    load = evaluate_grids.load_classifier
+    monkeypatch.setattr(evaluate_grids, "load_classifier", lambda artifact: (network.eval(), load(artifact)[1]))
+
+
 def test_networks_of_a_fixed_size_are_refused(
     store: Store, inputs: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,8 +176,7 @@ def test_networks_of_a_fixed_size_are_refused(
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.linear(images.flatten(1))  # type: ignore[no-any-return]
 
-    load = evaluate_grids.load_classifier
-    monkeypatch.setattr(evaluate_grids, "load_classifier", lambda artifact: (Fixed().eval(), load(artifact)[1]))
+    classify_by(Fixed(), monkeypatch)
     with pytest.raises(ModelError, match="can't look at grids of 2 × 2 images, 32×32 px"):
         evaluate(store, inputs, "gradient")
 
@@ -192,10 +197,8 @@ def test_networks_that_mix_cells_by_other_means_are_refused_for_difull_alone(
             scaled = images - images.std(dim=(2, 3), keepdim=True)
             return self.layers(scaled)  # type: ignore[no-any-return]
 
-    load = evaluate_grids.load_classifier
     torch.manual_seed(0)
-    network = Scaled().eval()
-    monkeypatch.setattr(evaluate_grids, "load_classifier", lambda artifact: (network, load(artifact)[1]))
+    classify_by(Scaled(), monkeypatch)
     with pytest.raises(ModelError, match=r"its cells can't be taken apart.*leave difull out"):
         evaluate(store, inputs, "gradient")
     assert len(evaluate(store, inputs, "gradient", metrics=["grid_pointing_game"])["grid_pointing_game"]) == 20

@@ -24,8 +24,8 @@ BLACK = {"fill": "zero"}
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
     """Each test starts as a fresh worker process does."""
-    monkeypatch.setattr(evaluate_roar, "_images", type(evaluate_roar._images)(2**20))
-    monkeypatch.setattr(evaluate_roar, "_ranks", type(evaluate_roar._ranks)(2**20))
+    monkeypatch.setattr(evaluate_roar, "_images", type(evaluate_roar._images)())
+    monkeypatch.setattr(evaluate_roar, "_ranks", type(evaluate_roar._ranks)())
     SEEN.clear()
 
 

@@ -26,8 +26,8 @@ CLOSE = {"rel": 0.02, "abs": 0.01}
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
     """Each test starts as a fresh worker process does."""
-    monkeypatch.setattr(evaluate_roar, "_images", type(evaluate_roar._images)(2**20))
-    monkeypatch.setattr(evaluate_roar, "_ranks", type(evaluate_roar._ranks)(2**20))
+    monkeypatch.setattr(evaluate_roar, "_images", type(evaluate_roar._images)())
+    monkeypatch.setattr(evaluate_roar, "_ranks", type(evaluate_roar._ranks)())
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,20 @@ from roarline.training.processes import summed
 # A read waits for the device. On a GPU an epoch of 50,000 images in batches of 256 has none in between.
 _PASSES_BETWEEN_READS = {"cpu": 64, "cuda": 1024}
 TOTAL = "loss"
+
+
+class _Noted(NamedTuple):
+    """One pass; ``images`` is how many it saw, each of its terms a mean over them."""
+
+    step: int
+    images: int
+    counted: bool
+    terms: tuple[Tensor, ...]
+
+    @property
+    def own(self) -> int:
+        """Images that no other process notes."""
+        return self.images if self.counted else 0
 
 
 class Meter:
@@ -31,15 +45,14 @@ class Meter:
         self._names: tuple[str, ...] = ()
         self._losses: dict[str, float] = {}
         self._scores: dict[str, float] = {}
-        self._waiting: list[tuple[int, int, tuple[Tensor, ...]]] = []
-        self._seen: list[tuple[int, bool]] = []
+        self._waiting: list[_Noted] = []
 
     @property
     def full(self) -> bool:
         """True where it is time to read."""
         if not self._waiting:
             return False
-        device = self._waiting[0][2][0].device.type
+        device = self._waiting[0].terms[0].device.type
         return len(self._waiting) >= _PASSES_BETWEEN_READS.get(device, _PASSES_BETWEEN_READS["cuda"])
 
     def add(self, step: int, images: int, terms: Mapping[str, Tensor], *, counted: bool = True) -> None:
@@ -60,8 +73,7 @@ class Meter:
             if not names or (len(names) > 1 and TOTAL in names):
                 raise JobError(f"loss terms are {list(names)}; expected one, or several of which none is named {TOTAL}")
             self._names, self._losses = names, dict.fromkeys(names, 0.0)
-        self._waiting.append((step, images * counted, tuple(term.detach() for term in terms.values())))
-        self._seen.append((images, counted))
+        self._waiting.append(_Noted(step, images, counted, tuple(term.detach() for term in terms.values())))
 
     def read(self, take_scores: Callable[[], Mapping[str, Tensor]] = dict) -> None:
         """Read what was noted.
@@ -74,34 +86,31 @@ class Meter:
         """
         if not self._waiting:
             return
-        values = torch.stack([term for _, _, terms in self._waiting for term in terms]).tolist()
+        values = torch.stack([term for noted in self._waiting for term in noted.terms]).tolist()
         width = len(self._names)
         self._check(values)
         for column, name in enumerate(self._names):
             losses = values[column::width]
-            self._losses[name] += math.fsum(
-                loss * images for loss, (_, images, _) in zip(losses, self._waiting, strict=True)
-            )
+            self._losses[name] += math.fsum(loss * noted.own for loss, noted in zip(losses, self._waiting, strict=True))
         scores = {name: self._own(score) for name, score in take_scores().items()}
         for name, score in scores.items():
             self._scores[name] = self._scores.get(name, 0.0) + float(score.double().sum())
         self.scored += len(next(iter(scores.values()))) if scores else 0
-        self.images += sum(images for _, images, _ in self._waiting)
+        self.images += sum(noted.own for noted in self._waiting)
         self._waiting.clear()
-        self._seen.clear()
 
     def _own(self, score: Tensor) -> Tensor:
         """Without the images that another process notes."""
-        if all(counted for _, counted in self._seen):
+        if all(noted.counted for noted in self._waiting):
             return score
-        parts = torch.split(score, [images for images, _ in self._seen])
-        return torch.cat([part[: len(part) * counted] for part, (_, counted) in zip(parts, self._seen, strict=True)])
+        parts = torch.split(score, [noted.images for noted in self._waiting])
+        return torch.cat([part[: noted.own] for part, noted in zip(parts, self._waiting, strict=True)])
 
     def _check(self, values: Sequence[float]) -> None:
         for place, value in enumerate(values):
             if not math.isfinite(value):
                 waited, column = divmod(place, len(self._names))
-                step, name = self._waiting[waited][0], self._names[column]
+                step, name = self._waiting[waited].step, self._names[column]
                 what = "loss" if name == TOTAL else f"loss term {name}"
                 raise JobError(
                     f"the training diverged: {what} {value} in epoch {self.epoch}, step {step + 1}; lower optimizer.lr "
